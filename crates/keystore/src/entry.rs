@@ -1,5 +1,6 @@
 //! What goes into a key store and comes out of it.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,6 +29,13 @@ impl EntryName {
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Lets an ordered map of entries be searched by any text, such as a prefix: the order is that of the text's bytes.
+impl Borrow<str> for EntryName {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -1,8 +1,36 @@
 //! The contract between the service and whatever keeps its master keys: [`KeyStore`], with its errors, its conformance
 //! suite, the in-memory store, and wrappers that are key stores themselves.
+//!
+//! ```
+//! use std::num::NonZeroUsize;
+//!
+//! use kes_crypto::SecretBytes;
+//! use kes_keystore::{EntryName, KeyStore, MemoryStore, StoreError};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = MemoryStore::new();
+//! let name = EntryName::parse("my-key")?;
+//! store.create(&name, &SecretBytes::copy_of(b"value")).await?;
+//! assert_eq!(store.get(&name).await?.value.expose_secret(), b"value");
+//!
+//! let taken = store.create(&name, &SecretBytes::copy_of(b"another")).await;
+//! assert!(matches!(taken, Err(StoreError::Exists)));
+//!
+//! let page = store.list("my-", None, NonZeroUsize::MIN).await?;
+//! assert_eq!((page.names, page.next), (vec![name], None));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A new backend runs [`conformance::all`] before anything else; one that can only list everything has
+//! [`paging`] sort and cut the answer.
 
+pub mod conformance;
 mod entry;
 mod error;
+pub mod memory;
+pub mod paging;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -12,6 +40,7 @@ use kes_crypto::SecretBytes;
 
 pub use entry::{Entry, EntryName, Page};
 pub use error::{BoxError, StoreError};
+pub use memory::MemoryStore;
 
 /// Maps names to immutable, opaque values. All operations are called concurrently, and each may be cancelled by dropping
 /// its future: a cancelled write has happened whole or not at all.
@@ -31,7 +60,12 @@ pub trait KeyStore: fmt::Debug + fmt::Display + Send + Sync + 'static {
 
     /// At most `limit` names that start with `prefix`, in byte order, from the first one after `after`. Every name that is
     /// there throughout is listed exactly once by following [`Page::next`]. What could not be a name is left out.
-    async fn list(&self, prefix: &str, after: Option<&EntryName>, limit: NonZeroUsize) -> Result<Page, StoreError>;
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&EntryName>,
+        limit: NonZeroUsize,
+    ) -> Result<Page, StoreError>;
 
     /// Asks the store for a sign of life, as cheaply as proves that requests would work.
     async fn ping(&self) -> Result<(), StoreError>;
