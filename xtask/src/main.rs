@@ -1,1 +1,72 @@
-fn main() {}
+//! `cargo xtask`: the one door to what people and CI run on this repository.
+//!
+//! `cargo xtask test` is everything that must hold before a change lands. It builds the peers it needs (the MinIO server and
+//! its client) by itself, prints each step with its time, and never leaves a step out: a peer that cannot be had is a failure.
+
+mod cargo;
+mod docs;
+mod fuzz;
+mod minio;
+mod peers;
+mod process;
+mod report;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use crate::report::Report;
+
+const HELP: &str = "\
+usage: cargo xtask COMMAND
+
+  test                      everything below but bench
+  test unit                 cargo test --workspace, documentation examples included
+  test minio [--only NAME]  MinIO Server and mc against the kes executable; NAME is part of a scenario's name
+  test docs                 the commands and configurations of README.md and docs/
+  test fuzz                 the fuzz targets build, and run over their corpus
+  bench [OPTION]...         the benchmark against the null server; `cargo xtask bench --help`
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[&str]) -> Result<ExitCode> {
+    match arguments {
+        ["test", rest @ ..] => test(rest),
+        ["bench", rest @ ..] => cargo::bench(rest),
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        [other, ..] => bail!("no command '{other}'\n\n{HELP}"),
+    }
+}
+
+fn test(arguments: &[&str]) -> Result<ExitCode> {
+    let mut report = Report::default();
+    match arguments {
+        [] => {
+            cargo::unit_tests(&mut report);
+            fuzz::run(&mut report);
+            docs::run(&mut report);
+            minio::run(&mut report, None);
+        }
+        ["unit"] => cargo::unit_tests(&mut report),
+        ["minio"] => minio::run(&mut report, None),
+        ["minio", "--only", name] => minio::run(&mut report, Some(name)),
+        ["docs"] => docs::run(&mut report),
+        ["fuzz"] => fuzz::run(&mut report),
+        [other, ..] => bail!("no such part of the tests: '{other}'\n\n{HELP}"),
+    }
+    Ok(report.close())
+}

@@ -1,0 +1,324 @@
+//! The servers of one scenario and everything they write, in a folder that goes away with them.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use super::kes::{AuditEvent, Credentials, KesCli, KesServer, KesSettings, local};
+use super::mc::Mc;
+use crate::process::{PATIENCE, Server, file_tail, free_port, http_status, wait_until};
+
+/// The executables.
+#[derive(Debug)]
+pub(super) struct Tools {
+    pub(super) kes: PathBuf,
+    pub(super) minio: PathBuf,
+    pub(super) mc: PathBuf,
+}
+
+/// What MinIO may do on KES.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Everything.
+    Admin,
+    /// What the policy in MinIO's public documentation allows.
+    DocumentedPolicy,
+}
+
+impl Access {
+    /// The rules as the documentation prints them; `/v1/key/list` without a prefix among them.
+    const RULES: &[&str] = &[
+        "/v1/key/create/*",
+        "/v1/key/generate/*",
+        "/v1/key/decrypt/*",
+        "/v1/key/bulk/decrypt",
+        "/v1/key/list",
+        "/v1/status",
+        "/v1/metrics",
+        "/v1/log/audit",
+        "/v1/log/error",
+    ];
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Admin => "admin",
+            Self::DocumentedPolicy => "policy",
+        })
+    }
+}
+
+/// Which servers run, and how MinIO is told about them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    /// For each KES server its name and how long keys stay in its cache, at most and unused.
+    servers: &'static [(&'static str, (&'static str, &'static str))],
+    auto_encryption: bool,
+    api_key: bool,
+}
+
+impl Layout {
+    const DEFAULT_EXPIRY: (&'static str, &'static str) = ("5m", "30s");
+    pub(super) const ONE_SERVER: Self = Self {
+        servers: &[("kes", Self::DEFAULT_EXPIRY)],
+        auto_encryption: false,
+        api_key: false,
+    };
+    /// The second server forgets keys soon, so that a step can wait for it.
+    pub(super) const TWO_SERVERS: Self = Self {
+        servers: &[("kes-1", Self::DEFAULT_EXPIRY), ("kes-2", ("2s", "1s"))],
+        ..Self::ONE_SERVER
+    };
+    pub(super) const AUTO_ENCRYPTION: Self = Self {
+        auto_encryption: true,
+        ..Self::ONE_SERVER
+    };
+    pub(super) const API_KEY: Self = Self {
+        api_key: true,
+        ..Self::ONE_SERVER
+    };
+}
+
+/// The key that MinIO uses where none is named.
+pub(super) const DEFAULT_KEY: &str = "minio-default-key";
+
+const ROOT_USER: &str = "minio";
+const ROOT_PASSWORD: &str = "minio-root-password";
+
+/// One MinIO Server, its KES servers and the clients of both.
+#[derive(Debug)]
+pub(super) struct World {
+    tools: Rc<Tools>,
+    layout: Layout,
+    pub(super) kes: Vec<KesServer>,
+    /// The command line with MinIO's identity.
+    pub(super) as_minio: KesCli,
+    pub(super) minio_identity: String,
+    /// The command line with the administrator's identity: MinIO's own, or another.
+    pub(super) as_admin: KesCli,
+    minio: Option<Server>,
+    minio_port: u16,
+    pub(super) mc: Mc,
+    // Last, so that it outlives the processes that write to it.
+    folder: TempDir,
+}
+
+impl World {
+    /// Makes keys, certificates and configurations; starts nothing.
+    pub(super) fn new(tools: &Rc<Tools>, access: Access, layout: Layout) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("kes-minio-")
+            .tempdir()
+            .context("making a temporary folder")?;
+        let path = folder.path();
+        let kes = |arguments: &[&str]| local(&tools.kes, path, arguments);
+        kes(&[
+            "identity",
+            "new",
+            "--key",
+            "server.key",
+            "--cert",
+            "server.crt",
+            "--ip",
+            "127.0.0.1",
+            "localhost",
+        ])?;
+        kes(&[
+            "identity",
+            "new",
+            "--key",
+            "operator.key",
+            "--cert",
+            "operator.crt",
+            "operator",
+        ])?;
+        let (credentials, minio_identity) = if layout.api_key {
+            let key = kes(&["identity"])?;
+            let identity = kes(&["identity", "of", &key])?;
+            (Credentials::ApiKey(key), identity)
+        } else {
+            kes(&[
+                "identity",
+                "new",
+                "--key",
+                "minio.key",
+                "--cert",
+                "minio.crt",
+                "minio",
+            ])?;
+            (
+                Credentials::Certificate("minio"),
+                kes(&["identity", "of", "minio.crt"])?,
+            )
+        };
+        let operator = kes(&["identity", "of", "operator.crt"])?;
+
+        let cli = |credentials| KesCli {
+            executable: tools.kes.clone(),
+            folder: path.to_owned(),
+            credentials,
+        };
+        let as_minio = cli(credentials);
+        let (admin, policy, as_admin) = match access {
+            Access::Admin => (&minio_identity, None, as_minio.clone()),
+            Access::DocumentedPolicy => {
+                let policy = (Access::RULES, minio_identity.as_str());
+                (&operator, Some(policy), cli(Credentials::Certificate("operator")))
+            }
+        };
+        let servers = layout.servers.iter().map(|(name, expiry)| {
+            KesServer::new(
+                name,
+                path,
+                &KesSettings {
+                    admin,
+                    policy,
+                    expiry: *expiry,
+                },
+            )
+        });
+        let servers = servers.collect::<Result<Vec<_>>>()?;
+
+        let minio_port = free_port()?;
+        Ok(Self {
+            tools: Rc::clone(tools),
+            layout,
+            kes: servers,
+            as_minio,
+            minio_identity,
+            as_admin,
+            minio: None,
+            minio_port,
+            mc: Mc {
+                executable: tools.mc.clone(),
+                home: path.to_owned(),
+                port: minio_port,
+                user: ROOT_USER.to_owned(),
+                password: ROOT_PASSWORD.to_owned(),
+            },
+            folder,
+        })
+    }
+
+    /// Starts every server for the first time.
+    pub(super) fn start(&mut self) -> Result<()> {
+        for index in 0..self.kes.len() {
+            self.start_kes(index)?;
+        }
+        self.start_minio()
+    }
+
+    pub(super) fn start_kes(&mut self, index: usize) -> Result<()> {
+        let executable = self.tools.kes.clone();
+        self.server_mut(index)?.start(&executable)
+    }
+
+    pub(super) fn server(&self, index: usize) -> Result<&KesServer> {
+        self.kes
+            .get(index)
+            .with_context(|| format!("this scenario has no KES server {index}"))
+    }
+
+    pub(super) fn server_mut(&mut self, index: usize) -> Result<&mut KesServer> {
+        self.kes
+            .get_mut(index)
+            .with_context(|| format!("this scenario has no KES server {index}"))
+    }
+
+    /// Starts MinIO and waits until it serves.
+    pub(super) fn start_minio(&mut self) -> Result<()> {
+        let endpoints: Vec<String> = self.kes.iter().map(KesServer::endpoint).collect();
+        let mut command = Command::new(&self.tools.minio);
+        command
+            .args(["server", "--address", &format!("127.0.0.1:{}", self.minio_port)])
+            .args(["--console-address", &format!("127.0.0.1:{}", free_port()?)])
+            .arg(self.data())
+            .current_dir(self.path())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.path())
+            .env("MINIO_ROOT_USER", ROOT_USER)
+            .env("MINIO_ROOT_PASSWORD", ROOT_PASSWORD)
+            .env("MINIO_UPDATE", "off")
+            .env("MINIO_KMS_KES_ENDPOINT", endpoints.join(","))
+            .env("MINIO_KMS_KES_CAPATH", self.path().join("server.crt"))
+            .env("MINIO_KMS_KES_KEY_NAME", DEFAULT_KEY);
+        match &self.as_minio.credentials {
+            Credentials::Certificate(name) => {
+                command.env("MINIO_KMS_KES_KEY_FILE", self.path().join(format!("{name}.key")));
+                command.env("MINIO_KMS_KES_CERT_FILE", self.path().join(format!("{name}.crt")));
+            }
+            Credentials::ApiKey(key) => {
+                command.env("MINIO_KMS_KES_API_KEY", key);
+            }
+        }
+        if self.layout.auto_encryption {
+            command.env("MINIO_KMS_AUTO_ENCRYPTION", "on");
+        }
+        let mut minio = Server::start("MinIO", &mut command, &self.minio_log(), &self.minio_log())?;
+        wait_until("MinIO to be healthy", PATIENCE, || {
+            minio.check_alive()?;
+            Ok(http_status(self.minio_port, "/minio/health/cluster").filter(|status| *status == 200))
+        })?;
+        // Healthy means that the drives are there; users and configuration are loaded a moment later.
+        wait_until("MinIO to answer its administrator", PATIENCE, || {
+            minio.check_alive()?;
+            Ok(self.mc.run(&["admin", "info", "m"])?.expect_success().ok())
+        })?;
+        self.minio = Some(minio);
+        Ok(())
+    }
+
+    pub(super) fn stop_minio(&mut self) -> Result<()> {
+        self.minio.take().context("MinIO does not run")?.stop()?;
+        Ok(())
+    }
+
+    /// What all KES servers have audited, server by server.
+    pub(super) fn audit(&self) -> Result<Vec<AuditEvent>> {
+        let events = self
+            .kes
+            .iter()
+            .map(KesServer::audit)
+            .collect::<Result<Vec<_>>>()?;
+        Ok(events.into_iter().flatten().collect())
+    }
+
+    /// How many requests for `path` have succeeded, by the audit.
+    pub(super) fn audited(&self, path: &str) -> Result<usize> {
+        Ok(self
+            .audit()?
+            .iter()
+            .filter(|event| event.path == path && event.status == 200)
+            .count())
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A file or folder of this scenario.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// The drive of MinIO.
+    pub(super) fn data(&self) -> PathBuf {
+        self.file("drive")
+    }
+
+    fn minio_log(&self) -> PathBuf {
+        self.file("minio.log")
+    }
+
+    /// The ends of all logs.
+    pub(super) fn evidence(&self) -> String {
+        let servers: String = self.kes.iter().map(KesServer::evidence).collect();
+        format!("{}{servers}", file_tail(&self.minio_log(), 25))
+    }
+}
