@@ -46,6 +46,12 @@ impl SecretBytes {
     }
 }
 
+impl From<Zeroizing<Vec<u8>>> for SecretBytes {
+    fn from(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self(bytes)
+    }
+}
+
 impl fmt::Debug for SecretBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SecretBytes({} bytes)", self.len())
@@ -58,7 +64,10 @@ mod tests {
 
     #[test]
     fn debug_output_shows_the_size_only() {
-        assert_eq!(format!("{:?}", SecretBytes::copy_of(b"secret")), "SecretBytes(6 bytes)");
+        assert_eq!(
+            format!("{:?}", SecretBytes::copy_of(b"secret")),
+            "SecretBytes(6 bytes)"
+        );
     }
 
     #[test]
