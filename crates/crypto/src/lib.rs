@@ -17,7 +17,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Beside it: [`ApiKey`], the credential of a client. `kes-keystore` stores what [`KeyVersion::encode`] returns; `kes-keyring` gives keys names.
+//! Beside it: [`ApiKey`], the credential of a client, and [`pem`], which reads certificates and private keys, also encrypted
+//! ones. `kes-keystore` stores what [`KeyVersion::encode`] returns; `kes-keyring` gives keys names.
 
 mod algorithm;
 mod api_key;
@@ -25,6 +26,7 @@ mod cipher;
 mod ciphertext;
 mod encoding;
 mod identity;
+pub mod pem;
 mod random;
 mod record;
 mod secret;
