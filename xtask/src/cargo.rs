@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use crate::report::Report;
 
@@ -114,12 +115,40 @@ pub(crate) fn build_kes() -> Result<PathBuf> {
     if !output.status.success() {
         bail!("kes does not build: {}", output.status);
     }
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message.pointer("/target/name").is_some_and(|name| name == "kes"))
-        .find_map(|message| message.pointer("/executable")?.as_str().map(PathBuf::from))
+    let built = executables(&output.stdout);
+    built
+        .into_iter()
+        .find(|(name, _)| name == "kes")
+        .map(|(_, path)| path)
         .context("cargo build names no executable")
+}
+
+/// The names and paths of the executables that cargo's JSON messages tell of.
+pub(crate) fn executables(messages: &[u8]) -> Vec<(String, PathBuf)> {
+    let text = String::from_utf8_lossy(messages);
+    let messages = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let executable = |message: Value| {
+        let text = |pointer| message.pointer(pointer).and_then(Value::as_str);
+        Some((
+            text("/target/name")?.to_owned(),
+            PathBuf::from(text("/executable")?),
+        ))
+    };
+    messages.filter_map(executable).collect()
+}
+
+/// Where cargo builds the workspace; what is outside the workspace shares it.
+pub(crate) fn target_folder() -> Result<PathBuf> {
+    let output = command("metadata")
+        .args(["--format-version", "1", "--no-deps", "--offline"])
+        .output()?;
+    let metadata: Value = serde_json::from_slice(&output.stdout).context("reading cargo metadata")?;
+    let folder = metadata.get("target_directory").and_then(Value::as_str);
+    folder
+        .map(PathBuf::from)
+        .context("cargo metadata names no target folder")
 }
 
 /// `cargo xtask bench`: the benchmark program, with everything built as it is shipped.

@@ -1,3 +1,345 @@
-//! stub
+//! Every command and configuration that the documents print is run.
+//!
+//! A fenced block says in its first line how:
+//!
+//! * ```` ```sh run ````: runs in a folder that all blocks of the document share, and must succeed;
+//! * ```` ```sh serve=PORT ````: the same in the background; the next block runs once something listens on the port.
+//!   With `once` it is stopped again at that point;
+//! * ```` ```yaml config=FILE ````: is written to that file and checked with `kes server --check --strict`;
+//! * ```` ```sh ci ````: what CI does itself.
+//!
+//! With `repo`, a command runs in the repository. A block of shell or YAML that says nothing is a mistake.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::cargo;
+use crate::peers::Peers;
+use crate::process::{self, PATIENCE, Server, file_tail, wait_until};
 use crate::report::Report;
-pub(crate) fn run(_: &mut Report) {}
+
+/// Building everything with optimisation is part of the README's first command.
+const LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// Runs the blocks of all documents.
+pub(crate) fn run(report: &mut Report) {
+    let mut prepared = None;
+    report.step(
+        "docs: the documents are read, the executables built",
+        &mut prepared,
+        |prepared| {
+            let search = search_path(&[
+                &cargo::build_kes()?,
+                &Peers::install()?.minio,
+                &Peers::install()?.mc,
+            ])?;
+            *prepared = Some((search, documents()?));
+            Ok(())
+        },
+        |_| String::new(),
+    );
+    let Some((search, documents)) = prepared else {
+        return;
+    };
+    for document in documents {
+        let Document { name, blocks } = document;
+        let mut place = match Place::new(&search) {
+            Ok(place) => place,
+            Err(error) => return report.add(0, &[format!("docs: {error:#}")]),
+        };
+        for block in blocks {
+            report.step(
+                &format!("docs: {name}:{}", block.line),
+                &mut place,
+                |place| place.run(&block),
+                Place::evidence,
+            );
+        }
+    }
+}
+
+/// The folder and the background processes of one document.
+struct Place {
+    search: OsString,
+    servers: Vec<Server>,
+    folder: TempDir,
+}
+
+impl Place {
+    fn new(search: &OsString) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("kes-docs-")
+            .tempdir()
+            .context("making a temporary folder")?;
+        Ok(Self {
+            search: search.clone(),
+            servers: Vec::new(),
+            folder,
+        })
+    }
+
+    fn run(&mut self, block: &Block) -> Result<()> {
+        match &block.kind {
+            Kind::Run => process::run(&mut self.shell(block), LIMIT)?
+                .expect_success()
+                .map(drop),
+            Kind::Serve { port, once } => {
+                let server = self.serve(block, *port)?;
+                if *once {
+                    server.stop()?;
+                } else {
+                    self.servers.push(server);
+                }
+                Ok(())
+            }
+            Kind::Config(file) => {
+                fs::write(self.folder.path().join(file), &block.text)?;
+                let mut kes = Command::new("kes");
+                kes.args(["server", "--check", "--strict", "--config", file]);
+                process::run(self.surrounded(&mut kes), PATIENCE)?
+                    .expect_success()
+                    .map(drop)
+            }
+            Kind::Ci => Ok(()),
+        }
+    }
+
+    fn serve(&self, block: &Block, port: u16) -> Result<Server> {
+        let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+        ensure!(
+            connect().is_err(),
+            "something else listens on port {port}, which the document uses"
+        );
+        let mut server = Server::start(
+            "the block",
+            &mut self.shell(block),
+            &self.output(),
+            &self.output(),
+        )?;
+        wait_until(&format!("port {port} to be served"), LIMIT, || {
+            server.check_alive()?;
+            Ok(connect().ok())
+        })?;
+        Ok(server)
+    }
+
+    fn shell(&self, block: &Block) -> Command {
+        let mut shell = Command::new("bash");
+        // A block that serves ends with the command that does: it replaces the shell, so that signals reach it.
+        let text = match block.kind {
+            Kind::Serve { .. } => exec_last(&block.text),
+            Kind::Run | Kind::Config(_) | Kind::Ci => block.text.clone(),
+        };
+        shell.args(["-euo", "pipefail", "-c", &text]);
+        if block.in_repository {
+            shell.current_dir(cargo::root()).env("PATH", &self.search);
+        } else {
+            self.surrounded(&mut shell);
+        }
+        shell
+    }
+
+    fn surrounded<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command
+            .current_dir(self.folder.path())
+            .env("HOME", self.folder.path())
+            .env("MC_CONFIG_DIR", self.folder.path().join(".mc"))
+            .env("PATH", &self.search)
+    }
+
+    fn output(&self) -> PathBuf {
+        self.folder.path().join("servers.log")
+    }
+
+    fn evidence(&self) -> String {
+        file_tail(&self.output(), 30)
+    }
+}
+
+/// One Markdown file and its blocks, in order.
+#[derive(Debug)]
+struct Document {
+    name: String,
+    blocks: Vec<Block>,
+}
+
+#[derive(Debug)]
+struct Block {
+    /// Where it starts in the document, from 1.
+    line: usize,
+    kind: Kind,
+    in_repository: bool,
+    text: String,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    Run,
+    Serve { port: u16, once: bool },
+    Config(String),
+    Ci,
+}
+
+fn documents() -> Result<Vec<Document>> {
+    let mut files = vec![
+        "README.md".into(),
+        "ARCHITECTURE.md".into(),
+        "CONTRIBUTING.md".into(),
+        "SECURITY.md".into(),
+    ];
+    markdown_below(Path::new("docs"), &mut files)?;
+    let documents = files.iter().map(|file: &PathBuf| {
+        let name = file.display().to_string();
+        let text = fs::read_to_string(cargo::root().join(file)).with_context(|| format!("reading {name}"))?;
+        let blocks = blocks(&text).with_context(|| name.clone())?;
+        Ok(Document { name, blocks })
+    });
+    documents.collect()
+}
+
+fn markdown_below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries =
+        fs::read_dir(cargo::root().join(folder)).with_context(|| format!("reading {}", folder.display()))?;
+    let mut names = entries
+        .map(|entry| Ok(folder.join(entry?.file_name())))
+        .collect::<Result<Vec<_>>>()?;
+    names.sort();
+    for name in names {
+        if cargo::root().join(&name).is_dir() {
+            markdown_below(&name, files)?;
+        } else if name.extension().is_some_and(|extension| extension == "md") {
+            files.push(name);
+        }
+    }
+    Ok(())
+}
+
+/// The shell and YAML blocks of a document.
+fn blocks(text: &str) -> Result<Vec<Block>> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines().zip(1..);
+    while let Some((line, number)) = lines.next() {
+        let Some(info) = line.trim_start().strip_prefix("```") else {
+            continue;
+        };
+        let indent = line.len() - line.trim_start().len();
+        let mut body = String::new();
+        for (line, _) in lines.by_ref().take_while(|(line, _)| line.trim() != "```") {
+            body.push_str(line.get(indent..).unwrap_or_else(|| line.trim_start()));
+            body.push('\n');
+        }
+        let mut words = info.split_whitespace();
+        let language = words.next().unwrap_or_default();
+        if matches!(language, "sh" | "shell" | "bash" | "console" | "yaml" | "yml") {
+            blocks.push(block(number, words, body).with_context(|| format!("line {number}: ```{info}"))?);
+        }
+    }
+    Ok(blocks)
+}
+
+fn block<'a>(line: usize, words: impl Iterator<Item = &'a str>, text: String) -> Result<Block> {
+    let (mut kind, mut once, mut in_repository) = (None, false, false);
+    for word in words {
+        match word.split_once('=') {
+            None if word == "run" => kind = Some(Kind::Run),
+            None if word == "ci" => kind = Some(Kind::Ci),
+            None if word == "once" => once = true,
+            None if word == "repo" => in_repository = true,
+            Some(("serve", port)) => {
+                kind = Some(Kind::Serve {
+                    port: port.parse()?,
+                    once: false,
+                })
+            }
+            Some(("config", file)) => kind = Some(Kind::Config(file.to_owned())),
+            _ => bail!("'{word}' means nothing here"),
+        }
+    }
+    let mut kind = kind.context("does not say how it is run")?;
+    if let Kind::Serve { once: stop, .. } = &mut kind {
+        *stop = once;
+    }
+    Ok(Block {
+        line,
+        kind,
+        in_repository,
+        text,
+    })
+}
+
+/// Puts `exec` before the last command of a script; a command may span lines that end in a backslash.
+fn exec_last(script: &str) -> String {
+    let lines: Vec<&str> = script.trim_end().lines().collect();
+    let continued = |index: usize| lines.get(index).is_some_and(|line| line.ends_with('\\'));
+    let mut last = lines.len().saturating_sub(1);
+    while last > 0 && continued(last - 1) {
+        last -= 1;
+    }
+    // Assignments before the command are its environment, which `exec` takes from `env` only.
+    let prefix = |index| if index == last { "exec env " } else { "" };
+    lines
+        .iter()
+        .enumerate()
+        .map(|(index, line)| format!("{}{line}\n", prefix(index)))
+        .collect()
+}
+
+fn search_path(programs: &[&Path]) -> Result<OsString> {
+    let own = programs
+        .iter()
+        .filter_map(|program| program.parent())
+        .map(Path::to_owned);
+    let inherited = env::var_os("PATH").unwrap_or_default();
+    env::join_paths(own.chain(env::split_paths(&inherited))).context("the search path for programs")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_found_with_what_is_to_be_done() {
+        let text = "a\n```sh run\nls\n```\n\n1. b\n   ```yaml config=kes.yml\n   a:\n     b\n   ```\n```text\nx\n```\n\
+                    ```sh serve=7373 once repo\nx\n```\n";
+        let blocks = blocks(text).unwrap();
+        let seen: Vec<_> = blocks
+            .iter()
+            .map(|block| (block.line, block.text.as_str(), block.in_repository))
+            .collect();
+        assert_eq!(
+            seen,
+            [(2, "ls\n", false), (7, "a:\n  b\n", false), (14, "x\n", true)]
+        );
+        assert_eq!(blocks[1].kind, Kind::Config("kes.yml".to_owned()));
+        assert_eq!(
+            blocks[2].kind,
+            Kind::Serve {
+                port: 7373,
+                once: true
+            }
+        );
+    }
+
+    #[test]
+    fn a_block_that_says_nothing_is_a_mistake() {
+        assert!(blocks("```sh\nls\n```\n").is_err());
+        assert!(blocks("```yaml typo\na: b\n```\n").is_err());
+    }
+
+    #[test]
+    fn the_command_that_serves_replaces_the_shell() {
+        assert_eq!(
+            exec_last("cd x\nA=1 \\\n  serve y\n"),
+            "cd x\nexec env A=1 \\\n  serve y\n"
+        );
+        assert_eq!(exec_last("serve y\n"), "exec env serve y\n");
+    }
+}
