@@ -1,0 +1,127 @@
+//! What goes on in the background: polling the store, finding it again, refreshing what an outage has kept, and removing
+//! what nobody asks for any longer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::fetch::Core;
+
+/// How often the store is asked for a sign of life.
+const POLL_INTERVAL: Duration = Duration::from_secs(10);
+/// The first wait before the store is looked for in an outage; it doubles up to [`POLL_INTERVAL`].
+const FIRST_PROBE: Duration = Duration::from_millis(500);
+/// How many keys are refreshed at once after an outage.
+const REFRESHES_AT_ONCE: usize = 4;
+/// The least time from the start of one refresh to that of the next.
+const REFRESH_SPACING: Duration = Duration::from_millis(10);
+/// How many entries are looked at before other tasks get their turn: some ten microseconds' worth.
+const ENTRIES_PER_TURN: usize = 256;
+
+/// Runs the background tasks of a key ring until it is dropped.
+///
+/// Without it a key ring still answers: expired keys are not used, but stay in memory, and every miss asks the store, in
+/// an outage too.
+#[derive(Debug)]
+#[must_use = "the background tasks stop when this is dropped"]
+pub struct Background {
+    core: Arc<Core>,
+    _tasks: JoinSet<()>,
+}
+
+impl Background {
+    pub(crate) fn start(core: Arc<Core>) -> Self {
+        core.reach.set_monitored(true);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(monitor(Arc::clone(&core)));
+        tasks.spawn(refresh_after_outages(Arc::clone(&core)));
+        tasks.spawn(sweep(Arc::clone(&core)));
+        Self { core, _tasks: tasks }
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.core.reach.set_monitored(false);
+    }
+}
+
+/// Polls the store while it is within reach, and looks for it while it is not.
+async fn monitor(core: Arc<Core>) {
+    let mut outages = core.reach.subscribe();
+    loop {
+        tokio::select! {
+            () = sleep(POLL_INTERVAL) => {}
+            () = core.reach.suspected() => {}
+            _ = outages.wait_for(Option::is_some) => {}
+        }
+        if core.reach.outage().is_none()
+            && let Err(error) = core.ping().await
+        {
+            tracing::debug!(%error, "key store does not answer the poll");
+        }
+        let mut wait = FIRST_PROBE;
+        while core.reach.outage().is_some() {
+            sleep(wait).await;
+            wait = POLL_INTERVAL.min(wait * 2);
+            // Any other failure is an answer, so the store is within reach.
+            let answer = core.ping().await;
+            if answer.map_or_else(|error| !error.is_outage(), |()| true) {
+                core.reach.found();
+            }
+        }
+    }
+}
+
+/// Fetches again what was in use and has outlived its time when an outage ends, a few at a time.
+async fn refresh_after_outages(core: Arc<Core>) {
+    let mut outages = core.reach.subscribe();
+    loop {
+        // Both fail only when the sender is gone, which `core` holds.
+        drop(outages.wait_for(Option::is_some).await);
+        drop(outages.wait_for(Option::is_none).await);
+        refresh(&core).await;
+    }
+}
+
+async fn refresh(core: &Arc<Core>) {
+    let mut running = JoinSet::new();
+    let mut looked_at = 0_usize;
+    for (key, entry) in core.cache.iter() {
+        looked_at += 1;
+        if looked_at.is_multiple_of(ENTRIES_PER_TURN) {
+            tokio::task::yield_now().await;
+        }
+        let now = core.now();
+        if core.cache.times.is_young(&entry, now) || !core.cache.times.is_in_use(&entry, now) {
+            continue;
+        }
+        while running.len() >= REFRESHES_AT_ONCE {
+            running.join_next().await;
+        }
+        if core.reach.outage().is_some() {
+            return;
+        }
+        let core = Arc::clone(core);
+        running.spawn(async move { core.refresh(key, &entry).await });
+        sleep(REFRESH_SPACING).await;
+    }
+    while running.join_next().await.is_some() {}
+}
+
+/// Removes expired entries. Asking for one refuses it anyway; this bounds the memory of those that nobody asks for.
+async fn sweep(core: Arc<Core>) {
+    loop {
+        sleep(core.cache.times.sweep_interval()).await;
+        let mut looked_at = 0_usize;
+        for (key, entry) in core.cache.iter() {
+            core.expire(&key, &entry);
+            looked_at += 1;
+            if looked_at.is_multiple_of(ENTRIES_PER_TURN) {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Whether the store is within reach.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kes_keystore::StoreError;
+use tokio::sync::{Notify, watch};
+
+use crate::cache::{AtomicInstant, Instant};
+use crate::error::share;
+
+/// A time during which the store is out of reach.
+#[derive(Debug)]
+pub(crate) struct Outage {
+    /// When it was found.
+    pub(crate) found: Instant,
+    /// When the store had last answered.
+    pub(crate) last_contact: Instant,
+    cause: Arc<StoreError>,
+}
+
+impl Outage {
+    /// What to answer instead of asking the store.
+    pub(crate) fn error(&self) -> StoreError {
+        share(&self.cause)
+    }
+}
+
+/// What is known about the store.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    outage: watch::Sender<Option<Arc<Outage>>>,
+    last_contact: AtomicInstant,
+    /// Nobody looks for the store while this is false, so an outage must not be declared: it would never end.
+    monitored: AtomicBool,
+    suspected: Notify,
+}
+
+impl Reach {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            outage: watch::Sender::new(None),
+            last_contact: AtomicInstant::new(now),
+            monitored: AtomicBool::new(false),
+            suspected: Notify::new(),
+        }
+    }
+
+    pub(crate) fn outage(&self) -> Option<Arc<Outage>> {
+        self.outage.borrow().clone()
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Option<Arc<Outage>>> {
+        self.outage.subscribe()
+    }
+
+    /// Notes that the store answered a question put at `asked`.
+    pub(crate) fn answered(&self, asked: Instant) {
+        self.last_contact.advance_to(asked);
+    }
+
+    /// When the store was last known to answer.
+    pub(crate) fn last_contact(&self) -> Instant {
+        self.last_contact.get()
+    }
+
+    /// Declares an outage, unless there is one already.
+    pub(crate) fn lost(&self, cause: &Arc<StoreError>, now: Instant) {
+        let last_contact = self.last_contact();
+        self.outage.send_if_modified(|outage| {
+            if outage.is_some() || !self.monitored.load(Ordering::SeqCst) {
+                return false;
+            }
+            tracing::warn!(error = %Chain(cause), "key store is out of reach");
+            *outage = Some(Arc::new(Outage {
+                found: now,
+                last_contact,
+                cause: Arc::clone(cause),
+            }));
+            true
+        });
+    }
+
+    /// Ends the outage, if there is one.
+    pub(crate) fn found(&self) {
+        self.outage.send_if_modified(|outage| {
+            let was_out = outage.take().is_some();
+            if was_out {
+                tracing::info!("key store is within reach again");
+            }
+            was_out
+        });
+    }
+
+    pub(crate) fn set_monitored(&self, monitored: bool) {
+        self.monitored.store(monitored, Ordering::SeqCst);
+        if !monitored {
+            self.found();
+        }
+    }
+
+    /// Has the store looked at soon, because something other than a read failed.
+    pub(crate) fn suspect(&self) {
+        self.suspected.notify_one();
+    }
+
+    pub(crate) async fn suspected(&self) {
+        self.suspected.notified().await;
+    }
+}
+
+/// An error with its causes, on one line.
+struct Chain<'a>(&'a StoreError);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = std::error::Error::source(self.0);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
