@@ -29,7 +29,10 @@
 pub mod conformance;
 mod entry;
 mod error;
+mod limited;
+mod measured;
 pub mod memory;
+mod op;
 pub mod paging;
 
 use std::fmt;
@@ -40,7 +43,10 @@ use kes_crypto::SecretBytes;
 
 pub use entry::{Entry, EntryName, Page};
 pub use error::{BoxError, StoreError};
+pub use limited::{Limited, Limits, TimedOut, Waited};
+pub use measured::{Measured, Observer, Outcome};
 pub use memory::MemoryStore;
+pub use op::StoreOp;
 
 /// Maps names to immutable, opaque values. All operations are called concurrently, and each may be cancelled by dropping
 /// its future: a cancelled write has happened whole or not at all.

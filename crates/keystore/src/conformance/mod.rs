@@ -22,6 +22,8 @@
 mod cancellation;
 mod entries;
 mod listing;
+#[cfg(test)]
+mod tests;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -109,15 +111,4 @@ async fn delete(store: &Subject, text: &str) {
         matches!(deleted, Ok(()) | Err(StoreError::NotFound)),
         "deleting {text}: {deleted:?}"
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::MemoryStore;
-
-    #[tokio::test]
-    async fn the_in_memory_store_keeps_every_promise() {
-        all(async || Arc::new(MemoryStore::new()) as Subject).await;
-    }
 }
