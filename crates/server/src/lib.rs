@@ -1,1 +1,43 @@
-//! Under construction.
+//! The KES server as a library: TLS in front, a [`Keyring`](kes_keyring::Keyring) behind, no configuration files.
+//!
+//! The modules stand in the order in which a request meets them:
+//!
+//! * [`listen`](Server) accepts connections, up to a bound, and drains them at the end;
+//! * `tls` proves that a client has the private key of its certificate, `identity` says who that makes it, and `proxy`
+//!   who it is when a TLS proxy speaks for it;
+//! * `connection` speaks HTTP/1.1 or HTTP/2 and closes what is slow or idle;
+//! * `route` finds the route: one table, which also answers `/v1/api`;
+//! * `request` puts every request through the one path of [`kes_keyring::service`]: authorise (`policy`), run
+//!   (`handlers`), audit (`audit`);
+//! * `error` turns what went wrong into what clients see.
+//!
+//! `state` holds what requests share: an immutable snapshot behind an atomic swap. `events` writes the audit and the error
+//! log, in order, to the console and to whoever follows them over HTTP. `metrics` counts.
+
+mod audit;
+mod body;
+mod connection;
+mod error;
+mod events;
+mod handlers;
+mod identity;
+mod listen;
+pub mod log;
+mod metrics;
+mod policy;
+mod proxy;
+mod request;
+mod route;
+mod settings;
+mod state;
+mod system;
+pub mod tls;
+
+pub use events::{Console, Target};
+pub use listen::{Server, StartError};
+pub use policy::DuplicateIdentity;
+pub use settings::{
+    Build, CertificateSource, ClientAuth, Limits, LogSettings, PolicySettings, ProxySettings, RouteSettings,
+    Settings, TlsSettings,
+};
+pub use state::{DeclaredKeyError, Environment, ReloadError, create_declared_keys};

@@ -64,7 +64,10 @@ impl ManualClock {
     /// A clock that stands at `start`.
     #[must_use]
     pub const fn new(start: Timestamp) -> Self {
-        Self { start, elapsed_nanos: AtomicU64::new(0) }
+        Self {
+            start,
+            elapsed_nanos: AtomicU64::new(0),
+        }
     }
 
     /// Moves the clock forward, for its wall-clock and its monotonic time alike.

@@ -32,7 +32,11 @@ impl Identity {
         if !is_name(text) {
             return Err(BadName::new("identity", text));
         }
-        Ok(if is_digest(text) { Self(text.to_ascii_lowercase().into()) } else { Self(text.into()) })
+        Ok(if is_digest(text) {
+            Self(text.to_ascii_lowercase().into())
+        } else {
+            Self(text.into())
+        })
     }
 
     /// The identity as text.

@@ -29,5 +29,5 @@ pub use clock::{Clock, ManualClock, Monotonic, SystemClock, Timestamp};
 pub use identity::Identity;
 pub use listing::{BadPattern, ListPosition, ListRequest, page};
 pub use name::{BadName, EnclaveName, KeyName, PolicyName, is_name};
-pub use operation::{Operation, Verb};
+pub use operation::{Operation, Principal, Verb};
 pub use policy::{BadRule, Policy, Rule};

@@ -44,8 +44,14 @@ impl ListRequest {
             if after.is_empty() || !is_name_prefix(after) {
                 return Err(bad());
             }
-            let position = Some(ListPosition { after: after.to_owned() });
-            return Ok(Self { prefix: prefix.to_owned(), position, starred: false });
+            let position = Some(ListPosition {
+                after: after.to_owned(),
+            });
+            return Ok(Self {
+                prefix: prefix.to_owned(),
+                position,
+                starred: false,
+            });
         }
         let (prefix, starred) = match text.strip_suffix('*') {
             Some(prefix) => (prefix, true),
@@ -54,7 +60,11 @@ impl ListRequest {
         if !is_name_prefix(prefix) || (!starred && prefix.ends_with('-')) {
             return Err(bad());
         }
-        Ok(Self { prefix: prefix.to_owned(), position: None, starred })
+        Ok(Self {
+            prefix: prefix.to_owned(),
+            position: None,
+            starred,
+        })
     }
 
     /// What the listed names start with. Also the resource that policies are applied to.
@@ -88,9 +98,9 @@ pub fn page<'a>(
     request: &ListRequest,
     limit: usize,
 ) -> (Vec<&'a str>, Option<String>) {
-    let mut matching = sorted
-        .into_iter()
-        .filter(|name| name.starts_with(request.prefix()) && request.after().is_none_or(|after| *name > after));
+    let mut matching = sorted.into_iter().filter(|name| {
+        name.starts_with(request.prefix()) && request.after().is_none_or(|after| *name > after)
+    });
     let names: Vec<_> = matching.by_ref().take(limit).collect();
     let next = match (names.last(), matching.next()) {
         (Some(last), Some(_)) => Some(request.continue_after(last)),
@@ -117,11 +127,28 @@ mod tests {
             ("_*", "_", true),
         ] {
             let request = ListRequest::parse(text).unwrap();
-            assert_eq!((request.prefix(), request.is_starred(), request.after()), (prefix, starred, None), "{text:?}");
+            assert_eq!(
+                (request.prefix(), request.is_starred(), request.after()),
+                (prefix, starred, None),
+                "{text:?}"
+            );
         }
         let (long, longer) = ("a".repeat(80), "a".repeat(81));
         assert!(ListRequest::parse(&long).is_ok());
-        for bad in ["-", "-a", "a-", "**", "a*b", "*a", "a/b", "..", "a b", "ä", "\0", longer.as_str()] {
+        for bad in [
+            "-",
+            "-a",
+            "a-",
+            "**",
+            "a*b",
+            "*a",
+            "a/b",
+            "..",
+            "a b",
+            "ä",
+            "\0",
+            longer.as_str(),
+        ] {
             assert!(ListRequest::parse(bad).is_err(), "{bad:?}");
         }
         assert_eq!(
@@ -132,7 +159,10 @@ mod tests {
 
     #[test]
     fn forged_positions_are_refused() {
-        for bad in ["~", "~.", "~0.", "~1.", "~2.a", "~00.a", "~+1.ab", "~999.a", "~1.a/b", "~1.-a", "~a.b", "~0.a.b", "~1.ä"] {
+        for bad in [
+            "~", "~.", "~0.", "~1.", "~2.a", "~00.a", "~+1.ab", "~999.a", "~1.a/b", "~1.-a", "~a.b",
+            "~0.a.b", "~1.ä",
+        ] {
             assert!(ListRequest::parse(bad).is_err(), "{bad:?}");
         }
     }

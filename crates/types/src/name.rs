@@ -38,14 +38,21 @@ pub struct BadName {
 
 impl BadName {
     pub(crate) fn new(what: &'static str, text: &str) -> Self {
-        Self { what, text: text.to_owned() }
+        Self {
+            what,
+            text: text.to_owned(),
+        }
     }
 }
 
 /// `text` cut to what is worth showing, without control characters.
 pub(crate) fn printable(text: &str) -> String {
     const SHOWN: usize = 100;
-    let mut shown: String = text.chars().take(SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect();
+    let mut shown: String = text
+        .chars()
+        .take(SHOWN)
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect();
     if text.chars().nth(SHOWN).is_some() {
         shown.push('…');
     }
@@ -123,9 +130,24 @@ mod tests {
             assert!(is_name(good), "{good:?}");
         }
         let too_long = "a".repeat(81);
-        for bad in
-            ["", "_", "-", "-a", "a-", "a b", "a/b", "..", ".", "a.b", "ä", "a\0", "a%2e", "~a", "a\n", too_long.as_str()]
-        {
+        for bad in [
+            "",
+            "_",
+            "-",
+            "-a",
+            "a-",
+            "a b",
+            "a/b",
+            "..",
+            ".",
+            "a.b",
+            "ä",
+            "a\0",
+            "a%2e",
+            "~a",
+            "a\n",
+            too_long.as_str(),
+        ] {
             assert!(!is_name(bad), "{bad:?}");
         }
     }

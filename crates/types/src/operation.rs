@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::Identity;
+
 /// What is asked of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verb {
@@ -137,7 +139,10 @@ impl Verb {
     /// Whether the configuration may open this path to clients without a certificate.
     #[must_use]
     pub const fn may_skip_auth(self) -> bool {
-        matches!(self, Self::Version | Self::Ready | Self::Status | Self::Metrics | Self::Api)
+        matches!(
+            self,
+            Self::Version | Self::Ready | Self::Status | Self::Metrics | Self::Api
+        )
     }
 
     /// A short name for metrics and logs.
@@ -190,7 +195,10 @@ impl<'a> Operation<'a> {
     /// `verb`, applied to `resource`.
     #[must_use]
     pub fn new(verb: Verb, resource: impl Into<Cow<'a, str>>) -> Self {
-        Self { verb, resource: resource.into() }
+        Self {
+            verb,
+            resource: resource.into(),
+        }
     }
 
     /// The API path that policies are written against.
@@ -201,6 +209,13 @@ impl<'a> Operation<'a> {
         }
         Cow::Owned([self.verb.path(), &self.resource].concat())
     }
+}
+
+/// Who asks, as far as a protocol could prove it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// The identity whose private key the client has.
+    pub identity: Identity,
 }
 
 #[cfg(test)]
@@ -220,13 +235,26 @@ mod tests {
 
     #[test]
     fn only_harmless_paths_may_be_opened() {
-        let open: Vec<_> = Verb::ALL.into_iter().filter(|v| v.may_skip_auth()).map(Verb::path).collect();
-        assert_eq!(open, ["/version", "/v1/ready", "/v1/status", "/v1/metrics", "/v1/api"]);
+        let open: Vec<_> = Verb::ALL
+            .into_iter()
+            .filter(|v| v.may_skip_auth())
+            .map(Verb::path)
+            .collect();
+        assert_eq!(
+            open,
+            ["/version", "/v1/ready", "/v1/status", "/v1/metrics", "/v1/api"]
+        );
     }
 
     #[test]
     fn the_canonical_path_of_a_listing_keeps_its_slash() {
-        assert_eq!(Operation::new(Verb::ListKeys, "").canonical_path(), "/v1/key/list/");
-        assert_eq!(Operation::new(Verb::CreateKey, "a").canonical_path(), "/v1/key/create/a");
+        assert_eq!(
+            Operation::new(Verb::ListKeys, "").canonical_path(),
+            "/v1/key/list/"
+        );
+        assert_eq!(
+            Operation::new(Verb::CreateKey, "a").canonical_path(),
+            "/v1/key/create/a"
+        );
     }
 }

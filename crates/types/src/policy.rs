@@ -28,7 +28,10 @@ enum Token {
     Literal(char),
     AnyRun,
     AnyOne,
-    Class { negated: bool, ranges: Vec<(char, char)> },
+    Class {
+        negated: bool,
+        ranges: Vec<(char, char)>,
+    },
 }
 
 /// One line of a policy.
@@ -49,9 +52,15 @@ impl Rule {
         } else if text.ends_with('*') && text.matches(['*', '?', '[']).count() == 1 {
             Matcher::Prefix
         } else {
-            Matcher::Glob(tokens(text).map_err(|reason| BadRule { rule: text.to_owned(), reason })?)
+            Matcher::Glob(tokens(text).map_err(|reason| BadRule {
+                rule: text.to_owned(),
+                reason,
+            })?)
         };
-        Ok(Self { text: text.to_owned(), matcher })
+        Ok(Self {
+            text: text.to_owned(),
+            matcher,
+        })
     }
 
     /// The rule as it was written.
@@ -67,9 +76,15 @@ impl Rule {
             Matcher::Exact => {
                 !self.text.is_empty() && (self.text == path || path.strip_suffix('/') == Some(&*self.text))
             }
-            Matcher::Prefix => self.text.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix)),
+            Matcher::Prefix => self
+                .text
+                .strip_suffix('*')
+                .is_some_and(|prefix| path.starts_with(prefix)),
             Matcher::Glob(tokens) => {
-                glob_matches(tokens, path) || path.strip_suffix('/').is_some_and(|bare| glob_matches(tokens, bare))
+                glob_matches(tokens, path)
+                    || path
+                        .strip_suffix('/')
+                        .is_some_and(|bare| glob_matches(tokens, bare))
             }
         }
     }
@@ -166,7 +181,9 @@ fn glob_matches(tokens: &[Token], path: &str) -> bool {
             _ => {}
         }
         let Some((after, from)) = retry else { return false };
-        let Some(skipped) = from.chars().next().filter(|&c| c != '/') else { return false };
+        let Some(skipped) = from.chars().next().filter(|&c| c != '/') else {
+            return false;
+        };
         let from = from.get(skipped.len_utf8()..).unwrap_or_default();
         retry = Some((after, from));
         rest = after;
@@ -210,8 +227,16 @@ mod tests {
             ("*", "/v1/anything/at/all", true),
             ("", "", false),
             ("", "/", false),
-            ("/v1/key/*/my-key-internal", "/v1/key/decrypt/my-key-internal", true),
-            ("/v1/key/*/my-key-internal", "/v1/key/bulk/decrypt/my-key-internal", false),
+            (
+                "/v1/key/*/my-key-internal",
+                "/v1/key/decrypt/my-key-internal",
+                true,
+            ),
+            (
+                "/v1/key/*/my-key-internal",
+                "/v1/key/bulk/decrypt/my-key-internal",
+                false,
+            ),
             ("/v1/key/*/my-key*", "/v1/key/create/my-key-7", true),
             ("/v1/key/*/my-key*", "/v1/key/create/your-key", false),
             ("/v1/key/?*", "/v1/key/create", true),
@@ -232,18 +257,32 @@ mod tests {
     #[test]
     fn deny_wins_and_silence_denies() {
         let rules = |rules: &[&str]| rules.iter().map(|r| Rule::parse(r).unwrap()).collect::<Vec<_>>();
-        let policy =
-            Policy { allow: rules(&["/v1/key/create/*", "/v1/status"]), deny: rules(&["/v1/key/*/internal*"]) };
+        let policy = Policy {
+            allow: rules(&["/v1/key/create/*", "/v1/status"]),
+            deny: rules(&["/v1/key/*/internal*"]),
+        };
         assert!(policy.permits("/v1/key/create/a"));
         assert!(!policy.permits("/v1/key/create/internal-1"));
         assert!(!policy.permits("/v1/key/delete/a"));
-        assert_eq!(policy.denied_by("/v1/key/create/internal-1").unwrap().as_str(), "/v1/key/*/internal*");
+        assert_eq!(
+            policy.denied_by("/v1/key/create/internal-1").unwrap().as_str(),
+            "/v1/key/*/internal*"
+        );
         assert!(!Policy::default().permits("/v1/status"));
     }
 
     #[test]
     fn an_unfinished_glob_is_an_error_that_names_the_rule() {
-        for bad in ["/v1/[", "/v1/[]", "/v1/[a", "/v1/[a-", "/v1/[z-a]", "/v1/[-a]", "/v1/*\\", "/v1/[^"] {
+        for bad in [
+            "/v1/[",
+            "/v1/[]",
+            "/v1/[a",
+            "/v1/[a-",
+            "/v1/[z-a]",
+            "/v1/[-a]",
+            "/v1/*\\",
+            "/v1/[^",
+        ] {
             let error = Rule::parse(bad).unwrap_err().to_string();
             assert!(error.contains(bad), "{error}");
         }

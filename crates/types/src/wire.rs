@@ -59,7 +59,9 @@ impl Serialize for Base64 {
 impl<'de> Deserialize<'de> for Base64 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Zeroizing::new(Option::<String>::deserialize(deserializer)?.unwrap_or_default());
-        let bytes = STANDARD.decode(text.as_bytes()).map_err(|_| de::Error::custom("not valid base64"))?;
+        let bytes = STANDARD
+            .decode(text.as_bytes())
+            .map_err(|_| de::Error::custom("not valid base64"))?;
         Ok(Self(Zeroizing::new(bytes)))
     }
 }
@@ -127,7 +129,10 @@ impl GenerateRequest {
     /// Says what is wrong with the body.
     pub fn parse(body: &[u8]) -> Result<Self, BadBody> {
         let [context, version] = object(body, ["context", "version"])?;
-        Ok(Self { context: bytes("context", context)?, version: text(version) })
+        Ok(Self {
+            context: bytes("context", context)?,
+            version: text(version),
+        })
     }
 }
 
@@ -139,7 +144,11 @@ impl EncryptRequest {
     pub fn parse(body: &[u8]) -> Result<Self, BadBody> {
         let [plaintext, context, version] = object(body, ["plaintext", "context", "version"])?;
         let plaintext = bytes("plaintext", plaintext)?;
-        Ok(Self { plaintext, context: bytes("context", context)?, version: text(version) })
+        Ok(Self {
+            plaintext,
+            context: bytes("context", context)?,
+            version: text(version),
+        })
     }
 }
 
@@ -168,7 +177,11 @@ impl DecryptRequest {
 
     fn from_fields([ciphertext, context, version]: [Field<'_>; 3]) -> Result<Self, BadBody> {
         let ciphertext = bytes("ciphertext", ciphertext)?;
-        Ok(Self { ciphertext, context: bytes("context", context)?, version: text(version) })
+        Ok(Self {
+            ciphertext,
+            context: bytes("context", context)?,
+            version: text(version),
+        })
     }
 }
 
@@ -179,7 +192,10 @@ impl HmacRequest {
     /// Says what is wrong with the body.
     pub fn parse(body: &[u8]) -> Result<Self, BadBody> {
         let [message, version] = object(body, ["message", "version"])?;
-        Ok(Self { message: bytes("message", message)?, version: text(version) })
+        Ok(Self {
+            message: bytes("message", message)?,
+            version: text(version),
+        })
     }
 }
 
@@ -190,8 +206,15 @@ impl ImportRequest {
     /// Says what is wrong with the body.
     pub fn parse(body: &[u8]) -> Result<Self, BadBody> {
         let [key, bytes_, cipher, algorithm] = object(body, ["key", "bytes", "cipher", "algorithm"])?;
-        let key = if key.is_some() { bytes("key", key)? } else { bytes("bytes", bytes_)? };
-        Ok(Self { key, cipher: text(cipher.or(algorithm)) })
+        let key = if key.is_some() {
+            bytes("key", key)?
+        } else {
+            bytes("bytes", bytes_)?
+        };
+        Ok(Self {
+            key,
+            cipher: text(cipher.or(algorithm)),
+        })
     }
 }
 
@@ -209,8 +232,12 @@ impl Drop for Secret<'_> {
 }
 
 fn bytes(name: &'static str, field: Field<'_>) -> Result<Base64, BadBody> {
-    let Some(text) = field else { return Ok(Base64::default()) };
-    let bytes = STANDARD.decode(text.0.as_bytes()).map_err(|_| BadBody::Base64(name))?;
+    let Some(text) = field else {
+        return Ok(Base64::default());
+    };
+    let bytes = STANDARD
+        .decode(text.0.as_bytes())
+        .map_err(|_| BadBody::Base64(name))?;
     Ok(Base64(Zeroizing::new(bytes)))
 }
 
@@ -218,13 +245,15 @@ fn text(field: Field<'_>) -> String {
     field.map(|text| text.0.as_ref().to_owned()).unwrap_or_default()
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]
 fn is_empty(bytes: &Base64) -> bool {
     bytes.0.is_empty()
 }
 
 /// The string fields called `names` of a JSON object. A missing, empty or blank body is an empty object.
-fn object<'de, const N: usize>(body: &'de [u8], names: [&'static str; N]) -> Result<[Field<'de>; N], BadBody> {
+fn object<'de, const N: usize>(
+    body: &'de [u8],
+    names: [&'static str; N],
+) -> Result<[Field<'de>; N], BadBody> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok([const { None }; N]);
     }
@@ -255,7 +284,11 @@ impl<'de, const N: usize> Visitor<'de> for Names<N> {
         let mut fields = [const { None }; N];
         while let Some(Text(name)) = map.next_key()? {
             match self.0.iter().zip(&mut fields).find(|(known, _)| **known == name) {
-                Some((_, field)) => *field = map.next_value::<Option<Text<'de>>>()?.map(|Text(text)| Secret(text)),
+                Some((_, field)) => {
+                    *field = map
+                        .next_value::<Option<Text<'de>>>()?
+                        .map(|Text(text)| Secret(text))
+                }
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -561,34 +594,75 @@ mod tests {
 
     #[test]
     fn a_body_that_says_nothing_is_an_empty_object() {
-        for body in ["", " \r\n\t", "{}", r#"{"context":null}"#, r#"{"context":""}"#, r#"{"unknown":[{"a":1}]}"#] {
+        for body in [
+            "",
+            " \r\n\t",
+            "{}",
+            r#"{"context":null}"#,
+            r#"{"context":""}"#,
+            r#"{"unknown":[{"a":1}]}"#,
+        ] {
             assert_eq!(generate(body).unwrap(), GenerateRequest::default(), "{body}");
         }
     }
 
     #[test]
     fn of_a_repeated_field_the_last_counts() {
-        assert_eq!(*generate(r#"{"context":"YQ==","x":0,"context":"Yg=="}"#).unwrap().context.0, b"b");
-        assert_eq!(generate(r#"{"context":"YQ==","context":null}"#).unwrap(), GenerateRequest::default());
+        assert_eq!(
+            *generate(r#"{"context":"YQ==","x":0,"context":"Yg=="}"#)
+                .unwrap()
+                .context
+                .0,
+            b"b"
+        );
+        assert_eq!(
+            generate(r#"{"context":"YQ==","context":null}"#).unwrap(),
+            GenerateRequest::default()
+        );
     }
 
     #[test]
     fn an_escaped_field_reads_like_a_plain_one() {
-        assert_eq!(*generate(r#"{"conte\u0078t":"\u0059Q=="}"#).unwrap().context.0, b"a");
+        assert_eq!(
+            *generate(r#"{"conte\u0078t":"\u0059Q=="}"#).unwrap().context.0,
+            b"a"
+        );
     }
 
     #[test]
     fn bad_bodies_are_refused() {
         let nested = format!(r#"{{"x":{}"#, "[".repeat(100_000));
-        for body in
-            ["[]", "1", "null", "\"\"", "{", "{}x", "{}{}", r#"{"context":[97]}"#, r#"{"context":1}"#, "\u{feff}{}", &nested]
-        {
-            assert_eq!(generate(body), Err(BadBody::Json), "{}", &body[..body.len().min(40)]);
+        for body in [
+            "[]",
+            "1",
+            "null",
+            "\"\"",
+            "{",
+            "{}x",
+            "{}{}",
+            r#"{"context":[97]}"#,
+            r#"{"context":1}"#,
+            "\u{feff}{}",
+            &nested,
+        ] {
+            assert_eq!(
+                generate(body),
+                Err(BadBody::Json),
+                "{}",
+                &body[..body.len().min(40)]
+            );
         }
         for text in ["YQ", "YQ=", "Y Q==", "YQ==\\n", "_-==", "a"] {
-            assert_eq!(generate(&format!(r#"{{"context":"{text}"}}"#)), Err(BadBody::Base64("context")), "{text}");
+            assert_eq!(
+                generate(&format!(r#"{{"context":"{text}"}}"#)),
+                Err(BadBody::Base64("context")),
+                "{text}"
+            );
         }
-        assert_eq!(GenerateRequest::parse(b"{\"context\":\"\xff\"}"), Err(BadBody::Json));
+        assert_eq!(
+            GenerateRequest::parse(b"{\"context\":\"\xff\"}"),
+            Err(BadBody::Json)
+        );
     }
 
     #[test]
@@ -613,7 +687,10 @@ mod tests {
     fn debug_output_shows_no_bytes() {
         let request = EncryptRequest::parse(br#"{"plaintext":"c2VjcmV0"}"#).unwrap();
         let shown = format!("{request:?}");
-        assert!(shown.contains("6 bytes") && !shown.contains("secret") && !shown.contains("c2Vj"), "{shown}");
+        assert!(
+            shown.contains("6 bytes") && !shown.contains("secret") && !shown.contains("c2Vj"),
+            "{shown}"
+        );
     }
 
     proptest! {

@@ -1,0 +1,294 @@
+//! One connection: the handshake, then HTTP/1.1 or HTTP/2, until it is done, slow, idle, or told to end.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tracing::info;
+
+use crate::identity::{self, Peer};
+use crate::log::chain;
+use crate::request;
+use crate::state::{Shared, Shutdown};
+
+/// Most bytes of a request's headers.
+const MAX_HEADERS: usize = 64 << 10;
+/// Most requests at once on an HTTP/2 connection.
+const MAX_STREAMS: u32 = 250;
+
+/// What a connection knows about its client.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) peer: Peer,
+    pub(crate) remote: SocketAddr,
+    pub(crate) activity: Arc<Activity>,
+}
+
+pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr, shutdown: Shutdown) {
+    let counted = Arc::clone(&shared);
+    let _open = counted.metrics.connection();
+    let snapshot = shared.snapshot();
+    let (limits, config) = (snapshot.limits, Arc::clone(&snapshot.tls.config));
+    drop(snapshot);
+
+    let handshake = timeout(
+        limits.header_timeout,
+        handshake(stream, TlsAcceptor::from(config)),
+    );
+    let stream = tokio::select! {
+        () = shutdown.drain.cancelled() => return,
+        done = handshake => match done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => stream,
+            Err(error) => {
+                shared.metrics.handshake(false);
+                info!(req.ip = %remote.ip(), error = chain(&error), "TLS handshake failed");
+                return;
+            }
+        },
+    };
+    shared.metrics.handshake(true);
+
+    let (_, session) = stream.get_ref();
+    let peer = identity::of_certificates(session.peer_certificates().unwrap_or_default());
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    let activity = Arc::new(Activity::new());
+    let io = TokioIo::new(Watched {
+        stream,
+        activity: Arc::clone(&activity),
+    });
+    let connection = Arc::new(Connection {
+        shared,
+        peer,
+        remote,
+        activity: Arc::clone(&activity),
+    });
+    let service = service_fn(move |request| {
+        let connection = Arc::clone(&connection);
+        async move { Ok::<_, Infallible>(request::handle(connection, request).await) }
+    });
+
+    // An error ends the connection; what led to it, such as a client that went away, is not the server's fault.
+    if is_http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEADERS as u32);
+        let mut served = std::pin::pin!(builder.serve_connection(io, service));
+        tokio::select! {
+            _ = served.as_mut() => return,
+            () = shutdown.cut.cancelled() => return,
+            () = shutdown.drain.cancelled() => {}
+            () = activity.overdue(limits.header_timeout, limits.idle_timeout, false) => {}
+        }
+        served.as_mut().graceful_shutdown();
+        tokio::select! {
+            _ = served => {}
+            () = shutdown.cut.cancelled() => {}
+            () = activity.idle_for(limits.header_timeout) => {}
+        }
+    } else {
+        let mut builder = http1::Builder::new();
+        builder.header_read_timeout(None).max_buf_size(MAX_HEADERS);
+        let mut served = std::pin::pin!(builder.serve_connection(io, service));
+        tokio::select! {
+            _ = served.as_mut() => return,
+            () = shutdown.cut.cancelled() => return,
+            () = activity.overdue(limits.header_timeout, limits.idle_timeout, true) => return,
+            () = shutdown.drain.cancelled() => {}
+        }
+        served.as_mut().graceful_shutdown();
+        tokio::select! {
+            _ = served => {}
+            () = shutdown.cut.cancelled() => {}
+        }
+    }
+}
+
+async fn handshake(stream: TcpStream, acceptor: TlsAcceptor) -> io::Result<TlsStream<TcpStream>> {
+    stream.set_nodelay(true)?;
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    // No TLS record begins with a letter, and every HTTP request does.
+    if first.iter().all(u8::is_ascii_alphabetic) {
+        refuse_plaintext(stream).await?;
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the client speaks HTTP without TLS",
+        ));
+    }
+    acceptor.accept(stream).await
+}
+
+async fn refuse_plaintext(mut stream: TcpStream) -> io::Result<()> {
+    const ANSWER: &[u8] =
+        b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\
+        Client sent an HTTP request to an HTTPS server.\n";
+    // Unread bytes would turn the close into a reset, which may overtake the answer.
+    let mut request = [0; 4096];
+    _ = stream.read(&mut request).await?;
+    stream.write_all(ANSWER).await?;
+    stream.shutdown().await
+}
+
+/// What a connection is doing, for closing it when that takes too long.
+///
+/// One timer a connection that wakes every few seconds, instead of one that every request sets and stops.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    opened: Instant,
+    requests: AtomicUsize,
+    /// Microseconds after `opened`; 0 while no header is being read.
+    reading_since: AtomicU64,
+    /// Microseconds after `opened`; 0 before the first request has been answered.
+    idle_since: AtomicU64,
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(crate) struct InProgress(Arc<Activity>);
+
+impl Activity {
+    fn new() -> Self {
+        Self {
+            opened: Instant::now(),
+            requests: AtomicUsize::new(0),
+            reading_since: AtomicU64::new(0),
+            idle_since: AtomicU64::new(0),
+        }
+    }
+
+    /// Marks a request as being answered, until the guard is dropped.
+    pub(crate) fn begin(self: &Arc<Self>) -> InProgress {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.reading_since.store(0, Ordering::Relaxed);
+        InProgress(Arc::clone(self))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_micros())
+            .unwrap_or(u64::MAX)
+            .max(1)
+    }
+
+    fn bytes_came_in(&self) {
+        if self.requests.load(Ordering::Relaxed) == 0 && self.reading_since.load(Ordering::Relaxed) == 0 {
+            self.reading_since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// When the connection will have waited too long, as things stand; `None` while it answers a request.
+    fn deadline(&self, header: Duration, idle: Duration, by_bytes: bool) -> Option<Instant> {
+        if self.requests.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        let reading = if by_bytes {
+            self.reading_since.load(Ordering::Relaxed)
+        } else {
+            0
+        };
+        let idling = self.idle_since.load(Ordering::Relaxed);
+        let (since, limit) = match (reading, idling) {
+            (0, 0) => (0, header),
+            (0, idling) => (idling, idle),
+            (reading, _) => (reading, header),
+        };
+        Some(self.opened + Duration::from_micros(since) + limit)
+    }
+
+    /// Waits until the connection has read headers for longer than `header`, or done nothing for longer than `idle`.
+    async fn overdue(&self, header: Duration, idle: Duration, by_bytes: bool) {
+        loop {
+            let now = Instant::now();
+            let look_again = now + header.min(idle);
+            match self.deadline(header, idle, by_bytes) {
+                Some(deadline) if deadline <= now => return,
+                Some(deadline) => sleep_until(deadline.min(look_again)).await,
+                None => sleep_until(look_again).await,
+            }
+        }
+    }
+
+    /// Waits until no request has been answered for `limit`.
+    async fn idle_for(&self, limit: Duration) {
+        let asked = Instant::now();
+        loop {
+            let now = Instant::now();
+            match self.deadline(limit, limit, false) {
+                Some(deadline) if deadline.max(asked + limit) <= now => return,
+                Some(deadline) => sleep_until(deadline.max(asked + limit)).await,
+                None => sleep_until(now + limit).await,
+            }
+        }
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        if self.0.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A stream that tells when bytes come in.
+struct Watched<S> {
+    stream: S,
+    activity: Arc<Activity>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.activity.bytes_came_in();
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,589 @@
+//! What the server counts, and how Prometheus reads it (text format 0.0.4).
+//!
+//! The names without `_total` and the families with one sample are what existing dashboards and SDKs read: an SDK refuses
+//! a family without a sample, and more than one sample in any family that it knows but the three request counters.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use kes_keystore::{Observer, Outcome, StoreOp};
+use kes_types::Verb;
+
+use crate::system::Usage;
+
+/// Upper bounds of the response time histogram in seconds.
+const BUCKETS: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 3.0, 5.0, 10.0];
+/// Upper bounds of the finer histogram by operation in microseconds.
+const FINE_BUCKETS: [u64; 10] = [
+    50, 100, 250, 500, 1_000, 2_500, 10_000, 50_000, 250_000, 1_000_000,
+];
+/// Statuses 200 to 599.
+const STATUSES: usize = 400;
+
+/// All counters of a server.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    by_status: Box<[AtomicU64; STATUSES]>,
+    active: AtomicI64,
+    response_time: Histogram<{ BUCKETS.len() + 1 }>,
+    by_verb: Box<[Histogram<{ FINE_BUCKETS.len() + 1 }>; Verb::ALL.len()]>,
+    audit_events: AtomicU64,
+    audit_events_lost: AtomicU64,
+    handshakes: AtomicU64,
+    handshakes_failed: AtomicU64,
+    connections: AtomicI64,
+    connection_limit_reached: AtomicU64,
+    overloaded: AtomicU64,
+    store: Box<[StoreCounters; StoreOp::ALL.len()]>,
+}
+
+#[derive(Debug)]
+struct Histogram<const N: usize> {
+    counts: [AtomicU64; N],
+    sum_nanos: AtomicU64,
+}
+
+impl<const N: usize> Default for Histogram<N> {
+    fn default() -> Self {
+        Self {
+            counts: [const { AtomicU64::new(0) }; N],
+            sum_nanos: AtomicU64::new(0),
+        }
+    }
+}
+
+impl<const N: usize> Histogram<N> {
+    fn observe(&self, bucket: usize, took: Duration) {
+        if let Some(count) = self.counts.get(bucket) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        self.sum_nanos.fetch_add(
+            u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
+    }
+
+    fn write(&self, out: &mut String, name: &str, label: &str, bounds: impl Iterator<Item = f64>) {
+        let mut total = 0;
+        let comma = if label.is_empty() { "" } else { "," };
+        for (count, bound) in self.counts.iter().zip(bounds.map(Some).chain([None])) {
+            total += count.load(Ordering::Relaxed);
+            let bound = bound.map_or_else(|| "+Inf".to_owned(), |bound| bound.to_string());
+            _ = writeln!(out, "{name}_bucket{{{label}{comma}le=\"{bound}\"}} {total}");
+        }
+        let braces = if label.is_empty() {
+            String::new()
+        } else {
+            format!("{{{label}}}")
+        };
+        let sum = Duration::from_nanos(self.sum_nanos.load(Ordering::Relaxed)).as_secs_f64();
+        _ = writeln!(out, "{name}_sum{braces} {sum}\n{name}_count{braces} {total}");
+    }
+}
+
+#[derive(Debug, Default)]
+struct StoreCounters {
+    requests: AtomicU64,
+    errors: AtomicU64,
+    nanos: AtomicU64,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            by_status: Box::new([const { AtomicU64::new(0) }; STATUSES]),
+            active: AtomicI64::new(0),
+            response_time: Histogram::default(),
+            by_verb: Box::new(std::array::from_fn(|_| Histogram::default())),
+            audit_events: AtomicU64::new(0),
+            audit_events_lost: AtomicU64::new(0),
+            handshakes: AtomicU64::new(0),
+            handshakes_failed: AtomicU64::new(0),
+            connections: AtomicI64::new(0),
+            connection_limit_reached: AtomicU64::new(0),
+            overloaded: AtomicU64::new(0),
+            store: Box::new(std::array::from_fn(|_| StoreCounters::default())),
+        }
+    }
+}
+
+/// Counts something as active until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Active<'a>(&'a AtomicI64);
+
+impl<'a> Active<'a> {
+    fn new(count: &'a AtomicI64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Metrics {
+    pub(crate) fn request(&self) -> Active<'_> {
+        Active::new(&self.active)
+    }
+
+    pub(crate) fn connection(&self) -> Active<'_> {
+        Active::new(&self.connections)
+    }
+
+    /// Counts an answer.
+    pub(crate) fn answered(&self, verb: Option<Verb>, status: u16, took: Duration) {
+        if let Some(count) = usize::from(status)
+            .checked_sub(200)
+            .and_then(|index| self.by_status.get(index))
+        {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        let seconds = took.as_secs_f64();
+        let bucket = BUCKETS
+            .iter()
+            .position(|&bound| seconds <= bound)
+            .unwrap_or(BUCKETS.len());
+        self.response_time.observe(bucket, took);
+        if let Some(histogram) = verb.and_then(|verb| self.by_verb.get(verb as usize)) {
+            let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            let bucket = FINE_BUCKETS
+                .iter()
+                .position(|&bound| micros <= bound)
+                .unwrap_or(FINE_BUCKETS.len());
+            histogram.observe(bucket, took);
+        }
+    }
+
+    pub(crate) fn audit_event(&self) {
+        self.audit_events.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn audit_event_lost(&self) {
+        self.audit_events_lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn handshake(&self, succeeded: bool) {
+        let count = if succeeded {
+            &self.handshakes
+        } else {
+            &self.handshakes_failed
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn connection_limit_reached(&self) {
+        self.connection_limit_reached.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn overloaded(&self) {
+        self.overloaded.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Observer for Metrics {
+    fn observe(&self, op: StoreOp, outcome: Outcome, took: Duration) {
+        let Some(counters) = self.store.get(op as usize) else {
+            return;
+        };
+        counters.requests.fetch_add(1, Ordering::Relaxed);
+        if matches!(outcome, Outcome::Failed | Outcome::Unreachable) {
+            counters.errors.fetch_add(1, Ordering::Relaxed);
+        }
+        counters.nanos.fetch_add(
+            u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
+    }
+}
+
+/// What the metrics tell that the counters do not know.
+#[derive(Debug)]
+pub(crate) struct Readings<'a> {
+    pub(crate) usage: Usage,
+    pub(crate) uptime: Duration,
+    pub(crate) error_events: u64,
+    pub(crate) error_events_dropped: u64,
+    pub(crate) cache_hits: u64,
+    pub(crate) cache_misses: u64,
+    pub(crate) cache_entries: u64,
+    pub(crate) online: bool,
+    pub(crate) certificate_expires: i64,
+    pub(crate) version: &'a str,
+    pub(crate) commit: &'a str,
+}
+
+impl Metrics {
+    /// Everything, in the text format 0.0.4.
+    pub(crate) fn encode(&self, readings: &Readings<'_>) -> String {
+        let Readings {
+            usage,
+            uptime,
+            error_events,
+            error_events_dropped,
+            cache_hits,
+            cache_misses,
+            cache_entries,
+            online,
+            certificate_expires,
+            version,
+            commit,
+        } = *readings;
+        let mut out = String::with_capacity(16 << 10);
+        let out = &mut out;
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let gauge = |gauge: &AtomicI64| gauge.load(Ordering::Relaxed).max(0);
+
+        self.write_statuses(
+            out,
+            "kes_http_request_success",
+            "Number of requests that succeeded.",
+            200,
+            200..400,
+        );
+        self.write_statuses(
+            out,
+            "kes_http_request_error",
+            "Number of requests that the client got wrong.",
+            400,
+            400..500,
+        );
+        self.write_statuses(
+            out,
+            "kes_http_request_failure",
+            "Number of requests that the server failed.",
+            500,
+            500..600,
+        );
+        one(
+            out,
+            "kes_http_request_active",
+            "gauge",
+            "Number of requests that are being answered.",
+            gauge(&self.active),
+        );
+        head(
+            out,
+            "kes_http_response_time",
+            "histogram",
+            "Time from request to answer in seconds.",
+        );
+        self.response_time
+            .write(out, "kes_http_response_time", "", BUCKETS.into_iter());
+        one(
+            out,
+            "kes_log_error_events",
+            "counter",
+            "Number of error log events.",
+            error_events,
+        );
+        one(
+            out,
+            "kes_log_audit_events",
+            "counter",
+            "Number of audit log events.",
+            count(&self.audit_events),
+        );
+        one(
+            out,
+            "kes_system_up_time",
+            "gauge",
+            "Seconds since the start.",
+            uptime.as_secs_f64(),
+        );
+        one(
+            out,
+            "kes_system_num_cpu",
+            "gauge",
+            "Number of processors.",
+            usage.cpus,
+        );
+        one(
+            out,
+            "kes_system_num_cpu_used",
+            "gauge",
+            "Number of processors that the server may use.",
+            usage.usable_cpus,
+        );
+        one(
+            out,
+            "kes_system_num_threads",
+            "gauge",
+            "Number of threads.",
+            usage.threads,
+        );
+        one(
+            out,
+            "kes_system_mem_heap_used",
+            "gauge",
+            "Bytes of anonymous memory.",
+            usage.heap,
+        );
+        let objects = cache_entries + gauge(&self.connections).unsigned_abs() + 1;
+        one(
+            out,
+            "kes_system_mem_heap_objects",
+            "gauge",
+            "Number of cached keys and connections, plus one.",
+            objects,
+        );
+        one(
+            out,
+            "kes_system_mem_stack_used",
+            "gauge",
+            "Bytes of stack.",
+            usage.stack,
+        );
+
+        head(
+            out,
+            "kes_operation_time",
+            "histogram",
+            "Time from request to answer by operation in seconds.",
+        );
+        for (verb, histogram) in Verb::ALL.iter().zip(self.by_verb.iter()) {
+            let label = format!("operation=\"{}\"", verb.label());
+            let bounds = FINE_BUCKETS
+                .iter()
+                .map(|&micros| Duration::from_micros(micros).as_secs_f64());
+            histogram.write(out, "kes_operation_time", &label, bounds);
+        }
+        one(
+            out,
+            "kes_cache_hits_total",
+            "counter",
+            "Number of keys found in the cache.",
+            cache_hits,
+        );
+        one(
+            out,
+            "kes_cache_misses_total",
+            "counter",
+            "Number of keys not found in the cache.",
+            cache_misses,
+        );
+        one(
+            out,
+            "kes_cache_entries",
+            "gauge",
+            "Number of cached keys.",
+            cache_entries,
+        );
+        one(
+            out,
+            "kes_keystore_online",
+            "gauge",
+            "Whether the key store was reachable when last asked.",
+            u8::from(online),
+        );
+        for (name, help) in [
+            (
+                "kes_keystore_requests_total",
+                "Number of requests to the key store.",
+            ),
+            (
+                "kes_keystore_errors_total",
+                "Number of requests that the key store failed.",
+            ),
+            (
+                "kes_keystore_request_seconds_total",
+                "Seconds spent waiting for the key store.",
+            ),
+        ] {
+            head(out, name, "counter", help);
+            for (op, counters) in StoreOp::ALL.iter().zip(self.store.iter()) {
+                let op = op.as_str();
+                _ = match name {
+                    "kes_keystore_requests_total" => {
+                        writeln!(out, "{name}{{operation=\"{op}\"}} {}", count(&counters.requests))
+                    }
+                    "kes_keystore_errors_total" => {
+                        writeln!(out, "{name}{{operation=\"{op}\"}} {}", count(&counters.errors))
+                    }
+                    _ => {
+                        let seconds = Duration::from_nanos(count(&counters.nanos)).as_secs_f64();
+                        writeln!(out, "{name}{{operation=\"{op}\"}} {seconds}")
+                    }
+                };
+            }
+        }
+        head(
+            out,
+            "kes_tls_handshakes_total",
+            "counter",
+            "Number of TLS handshakes by result.",
+        );
+        _ = writeln!(
+            out,
+            "kes_tls_handshakes_total{{result=\"ok\"}} {}",
+            count(&self.handshakes)
+        );
+        _ = writeln!(
+            out,
+            "kes_tls_handshakes_total{{result=\"failed\"}} {}",
+            count(&self.handshakes_failed)
+        );
+        let help = "When the server certificate expires, in seconds since 1970.";
+        one(
+            out,
+            "kes_tls_certificate_expiry_timestamp_seconds",
+            "gauge",
+            help,
+            certificate_expires,
+        );
+        one(
+            out,
+            "kes_connections",
+            "gauge",
+            "Number of open connections.",
+            gauge(&self.connections),
+        );
+        let help = "Number of times that the limit of connections was reached.";
+        one(
+            out,
+            "kes_connections_limit_reached_total",
+            "counter",
+            help,
+            count(&self.connection_limit_reached),
+        );
+        let help = "Number of requests refused because a limit was reached.";
+        one(
+            out,
+            "kes_http_overloaded_total",
+            "counter",
+            help,
+            count(&self.overloaded),
+        );
+        let help = "Number of audit events that could not be recorded; their requests were answered 503.";
+        one(
+            out,
+            "kes_log_audit_events_lost_total",
+            "counter",
+            help,
+            count(&self.audit_events_lost),
+        );
+        let help = "Number of error log lines that standard error could not take.";
+        one(
+            out,
+            "kes_log_error_events_dropped_total",
+            "counter",
+            help,
+            error_events_dropped,
+        );
+        head(out, "kes_build_info", "gauge", "Version of the server.");
+        _ = writeln!(
+            out,
+            "kes_build_info{{version=\"{version}\",commit=\"{commit}\"}} 1"
+        );
+        std::mem::take(out)
+    }
+
+    /// One sample for each status that occurred; a zero for `always`, since no family may be empty.
+    fn write_statuses(
+        &self,
+        out: &mut String,
+        name: &str,
+        help: &str,
+        always: usize,
+        range: std::ops::Range<usize>,
+    ) {
+        head(out, name, "counter", help);
+        for status in range {
+            let count = status
+                .checked_sub(200)
+                .and_then(|index| self.by_status.get(index));
+            let count = count.map_or(0, |count| count.load(Ordering::Relaxed));
+            if count > 0 || status == always {
+                _ = writeln!(out, "{name}{{code=\"{status}\"}} {count}");
+            }
+        }
+    }
+}
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn one(out: &mut String, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+    head(out, name, kind, help);
+    _ = writeln!(out, "{name} {value}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(metrics: &Metrics) -> String {
+        metrics.encode(&Readings {
+            usage: Usage::now(),
+            uptime: Duration::from_secs(7),
+            error_events: 1,
+            error_events_dropped: 0,
+            cache_hits: 2,
+            cache_misses: 3,
+            cache_entries: 4,
+            online: true,
+            certificate_expires: 5,
+            version: "v",
+            commit: "c",
+        })
+    }
+
+    #[test]
+    fn every_family_has_help_type_and_a_sample() {
+        let text = encode(&Metrics::default());
+        let mut families = 0;
+        let mut lines = text.lines().peekable();
+        while let Some(help) = lines.next() {
+            let name = help.strip_prefix("# HELP ").unwrap().split(' ').next().unwrap();
+            assert!(
+                lines.next().unwrap().starts_with(&format!("# TYPE {name} ")),
+                "{name}"
+            );
+            let mut samples = 0;
+            while lines.next_if(|line| !line.starts_with('#')).is_some() {
+                samples += 1;
+            }
+            assert!(samples > 0, "{name}");
+            families += 1;
+        }
+        assert!(families > 25, "{families}");
+    }
+
+    #[test]
+    fn answers_are_counted_by_class_and_in_cumulative_buckets() {
+        let metrics = Metrics::default();
+        metrics.answered(Some(Verb::GenerateKey), 200, Duration::from_micros(20));
+        metrics.answered(Some(Verb::GenerateKey), 200, Duration::from_millis(60));
+        metrics.answered(None, 404, Duration::from_secs(60));
+        metrics.answered(Some(Verb::Ready), 504, Duration::ZERO);
+        let text = encode(&metrics);
+        for line in [
+            "kes_http_request_success{code=\"200\"} 2",
+            "kes_http_request_error{code=\"400\"} 0",
+            "kes_http_request_error{code=\"404\"} 1",
+            "kes_http_request_failure{code=\"504\"} 1",
+            "kes_http_response_time_bucket{le=\"0.01\"} 2",
+            "kes_http_response_time_bucket{le=\"0.1\"} 3",
+            "kes_http_response_time_bucket{le=\"10\"} 3",
+            "kes_http_response_time_bucket{le=\"+Inf\"} 4",
+            "kes_http_response_time_count 4",
+            "kes_operation_time_bucket{operation=\"key_generate\",le=\"0.00005\"} 1",
+            "kes_operation_time_count{operation=\"key_generate\"} 2",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_active_ends_with_its_guard() {
+        let metrics = Metrics::default();
+        let active = metrics.request();
+        assert!(encode(&metrics).contains("kes_http_request_active 1\n"));
+        drop(active);
+        assert!(encode(&metrics).contains("kes_http_request_active 0\n"));
+    }
+}

@@ -1,0 +1,401 @@
+//! TLS: the server's certificate, and what is asked of clients.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kes_crypto::pem::{self, PemError, PrivateKeyDer as ParsedKey};
+use kes_types::Timestamp;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key,
+};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
+    SubjectPublicKeyInfoDer, UnixTime,
+};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
+use tracing::warn;
+use webpki::RawPublicKeyEntity;
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use zeroize::Zeroizing;
+
+use crate::settings::{CertificateSource, ClientAuth, TlsSettings};
+
+/// Why the server's TLS cannot be set up. Names the file, never its content.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file or directory cannot be read.
+    #[error("cannot read {what} '{}'", .path.display())]
+    Read {
+        /// What the file is for.
+        what: &'static str,
+        /// Where it should be.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{what} '{}' is not usable", .path.display())]
+    Content {
+        /// What the file is for.
+        what: &'static str,
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: PemError,
+    },
+    /// A block in a CA file is not a certificate that can be trusted.
+    #[error("the CA certificates '{}' are not usable", .path.display())]
+    NotACertificate {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Error,
+    },
+    /// The certificate and the key do not fit, or the key is of a kind that TLS cannot use.
+    #[error("the private key '{key}' does not work with the certificate '{cert}'")]
+    Mismatch {
+        /// Where the key comes from.
+        key: String,
+        /// Where the certificate comes from.
+        cert: String,
+        /// What went wrong.
+        source: Error,
+    },
+    /// There is no CA certificate to verify clients against.
+    #[error("there is no CA certificate to verify client certificates against: set tls.ca")]
+    NoRoots,
+    /// TLS itself refuses the settings.
+    #[error("TLS cannot be set up")]
+    Setup(#[source] Error),
+}
+
+/// TLS as it is set up, ready for handshakes.
+#[derive(Debug)]
+pub struct Tls {
+    pub(crate) config: Arc<ServerConfig>,
+    /// Verifies a certificate that a TLS proxy forwards, where clients are verified.
+    pub(crate) verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// When the server's certificate expires.
+    pub(crate) expires: Timestamp,
+}
+
+/// Reads certificate, key and CA files and sets up TLS. Clients need no certificate where `optional`.
+///
+/// # Errors
+/// Says which file is not usable and why.
+pub fn load(settings: &TlsSettings, optional: bool, now: Timestamp) -> Result<Tls, TlsError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let (certificate, expires) = certified_key(&settings.certificate, &provider, now)?;
+    let (verifier, forwarded): (Arc<dyn ClientCertVerifier>, _) = match settings.client_auth {
+        ClientAuth::AnyCertificate => (Arc::new(AnyCertificate::new(&provider, !optional)), None),
+        ClientAuth::Verified => {
+            let roots = Arc::new(roots(settings.ca.as_deref())?);
+            let verifier = |optional: bool| {
+                let builder =
+                    WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
+                let builder = if optional {
+                    builder.allow_unauthenticated()
+                } else {
+                    builder
+                };
+                builder.build().map_err(|error| match error {
+                    rustls::server::VerifierBuilderError::NoRootAnchors => TlsError::NoRoots,
+                    other => TlsError::Setup(Error::General(other.to_string())),
+                })
+            };
+            let verifier = verifier(optional)?;
+            (Arc::clone(&verifier), Some(verifier))
+        }
+    };
+    let config = server_config(provider, verifier, certificate).map_err(TlsError::Setup)?;
+    Ok(Tls {
+        config: Arc::new(config),
+        verifier: forwarded,
+        expires,
+    })
+}
+
+/// The TLS settings of a server with this verifier and certificate: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, tickets.
+///
+/// # Errors
+/// When the provider lacks what they need.
+pub fn server_config(
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<dyn ClientCertVerifier>,
+    certificate: CertifiedKey,
+) -> Result<ServerConfig, Error> {
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certificate)));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Tickets hold the client's certificates, so a resumed session is who it was, and no server memory is needed. A new
+    // configuration has a new ticket key: sessions that were verified against older CAs are not resumed.
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 1;
+    Ok(config)
+}
+
+fn certified_key(
+    source: &CertificateSource,
+    provider: &CryptoProvider,
+    now: Timestamp,
+) -> Result<(CertifiedKey, Timestamp), TlsError> {
+    const CERT: &str = "the TLS certificate";
+    const KEY: &str = "the TLS private key";
+    let (chain, key, cert_name, key_name) = match source {
+        CertificateSource::Files { cert, key, password } => {
+            let content = |what, path: &Path| {
+                let path = path.to_owned();
+                move |source| TlsError::Content { what, path, source }
+            };
+            let chain = pem::certificates(&read(CERT, cert)?).map_err(content(CERT, cert))?;
+            let text = Zeroizing::new(read(KEY, key)?);
+            let password = password.as_ref().map(|password| password.as_bytes());
+            let parsed = pem::private_key(&text, password).map_err(content(KEY, key))?;
+            (
+                chain,
+                parsed,
+                cert.display().to_string(),
+                key.display().to_string(),
+            )
+        }
+        CertificateSource::Memory { cert, key } => {
+            let content = |what| {
+                move |source| TlsError::Content {
+                    what,
+                    path: "<memory>".into(),
+                    source,
+                }
+            };
+            let chain = pem::certificates(cert.as_bytes()).map_err(content(CERT))?;
+            let parsed = pem::private_key(key.as_bytes(), None).map_err(content(KEY))?;
+            (chain, parsed, "<memory>".to_owned(), "<memory>".to_owned())
+        }
+    };
+    let mismatch = |source| TlsError::Mismatch {
+        key: key_name.clone(),
+        cert: cert_name.clone(),
+        source,
+    };
+    let signer = provider
+        .key_provider
+        .load_private_key(to_rustls(&key))
+        .map_err(mismatch)?;
+    let expires = inspect(
+        chain.first().map(Vec::as_slice).unwrap_or_default(),
+        &cert_name,
+        now,
+    );
+    let certified = CertifiedKey::new(chain.into_iter().map(CertificateDer::from).collect(), signer);
+    match certified.keys_match() {
+        // A version 1 certificate, which the check cannot read, has to prove itself in the first handshake.
+        Ok(()) | Err(Error::InvalidCertificate(CertificateError::Other(_))) => {}
+        Err(Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
+        Err(error) => return Err(mismatch(error)),
+    }
+    Ok((certified, expires))
+}
+
+fn to_rustls(key: &ParsedKey) -> PrivateKeyDer<'static> {
+    match key {
+        ParsedKey::Pkcs8(der) => PrivatePkcs8KeyDer::from(der.to_vec()).into(),
+        ParsedKey::Pkcs1(der) => PrivatePkcs1KeyDer::from(der.to_vec()).into(),
+        ParsedKey::Sec1(der) => PrivateSec1KeyDer::from(der.to_vec()).into(),
+    }
+}
+
+/// Warns of what clients will not like about the server's certificate; answers when it expires.
+fn inspect(leaf: &[u8], name: &str, now: Timestamp) -> Timestamp {
+    let Ok((_, certificate)) = X509Certificate::from_der(leaf) else {
+        return Timestamp::UNIX_EPOCH;
+    };
+    let has_names = certificate
+        .subject_alternative_name()
+        .ok()
+        .flatten()
+        .is_some_and(|names| {
+            names
+                .value
+                .general_names
+                .iter()
+                .any(|n| matches!(n, GeneralName::DNSName(_) | GeneralName::IPAddress(_)))
+        });
+    if !has_names {
+        warn!(
+            certificate = name,
+            "the TLS certificate names no host (no DNS or IP subject alternative name): most clients will refuse it"
+        );
+    }
+    let validity = certificate.validity();
+    let (from, to) = (
+        validity.not_before.to_datetime(),
+        validity.not_after.to_datetime(),
+    );
+    if now > to {
+        warn!(certificate = name, "the TLS certificate expired at {to}");
+    } else if now < from {
+        warn!(
+            certificate = name,
+            "the TLS certificate is not valid before {from}"
+        );
+    }
+    to
+}
+
+fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::Read {
+        what,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The system's CA certificates and those of `ca`, a file or a directory of files.
+fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
+    const CA: &str = "the CA certificates";
+    let mut roots = RootCertStore::empty();
+    let system = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(system.certs);
+    let Some(ca) = ca else { return Ok(roots) };
+
+    let unreadable = |source| TlsError::Read {
+        what: CA,
+        path: ca.to_owned(),
+        source,
+    };
+    let mut files = Vec::new();
+    if fs::metadata(ca).map_err(unreadable)?.is_dir() {
+        for entry in fs::read_dir(ca).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            // Kubernetes mounts a secret as links into a directory called `..data`.
+            let path = entry.path();
+            if entry.file_name().as_encoded_bytes().starts_with(b"..") || path.is_dir() {
+                continue;
+            }
+            files.push(path);
+        }
+        files.sort();
+    } else {
+        files.push(ca.to_owned());
+    }
+    for path in files {
+        let certificates = pem::certificates(&read(CA, &path)?).map_err(|source| TlsError::Content {
+            what: CA,
+            path: path.clone(),
+            source,
+        })?;
+        for certificate in certificates {
+            roots
+                .add(CertificateDer::from(certificate))
+                .map_err(|source| TlsError::NotACertificate {
+                    path: path.clone(),
+                    source,
+                })?;
+        }
+    }
+    Ok(roots)
+}
+
+/// Accepts any client certificate whose private key the client proves to have: issuer, validity and names do not matter,
+/// since the public key is the credential.
+///
+/// The signature is checked with the public key alone, so certificates work that X.509 path validation refuses, such as
+/// version 1 ones.
+#[derive(Debug)]
+pub struct AnyCertificate {
+    algorithms: WebPkiSupportedAlgorithms,
+    mandatory: bool,
+}
+
+impl AnyCertificate {
+    /// A verifier that insists on a certificate if `mandatory`.
+    #[must_use]
+    pub fn new(provider: &CryptoProvider, mandatory: bool) -> Self {
+        Self {
+            algorithms: provider.signature_verification_algorithms,
+            mandatory,
+        }
+    }
+}
+
+impl ClientCertVerifier for AnyCertificate {
+    fn offer_client_auth(&self) -> bool {
+        true
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        public_key(end_entity)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let spki = public_key(certificate)?;
+        let key = RawPublicKeyEntity::try_from(&spki).map_err(|_| BAD_ENCODING)?;
+        let candidates = self
+            .algorithms
+            .mapping
+            .iter()
+            .find(|(scheme, _)| *scheme == signed.scheme);
+        let (_, candidates) = candidates.ok_or(Error::InvalidCertificate(CertificateError::BadSignature))?;
+        // In TLS 1.2 a scheme does not name the curve, so each algorithm is tried that the scheme may stand for.
+        if candidates.iter().any(|algorithm| {
+            key.verify_signature(*algorithm, message, signed.signature())
+                .is_ok()
+        }) {
+            Ok(HandshakeSignatureValid::assertion())
+        } else {
+            Err(Error::InvalidCertificate(CertificateError::BadSignature))
+        }
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature_with_raw_key(message, &public_key(certificate)?, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+const BAD_ENCODING: Error = Error::InvalidCertificate(CertificateError::BadEncoding);
+
+fn public_key(certificate: &CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'static>, Error> {
+    let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| BAD_ENCODING)?;
+    Ok(SubjectPublicKeyInfoDer::from(
+        certificate.public_key().raw.to_vec(),
+    ))
+}
