@@ -154,7 +154,16 @@ pub(crate) fn target_folder() -> Result<PathBuf> {
 /// `cargo xtask bench`: the benchmark program, with everything built as it is shipped.
 pub(crate) fn bench(arguments: &[&str]) -> Result<ExitCode> {
     let status = command("run")
-        .args(["--quiet", "--profile", "dist", "--package", "kes-bench", "--"])
+        .args([
+            "--quiet",
+            "--profile",
+            "dist",
+            "--package",
+            "kes-bench",
+            "--bin",
+            "kes-bench",
+            "--",
+        ])
         .args(arguments)
         .status()
         .context("starting cargo run")?;

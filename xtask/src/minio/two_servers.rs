@@ -47,9 +47,9 @@ fn second_killed(world: &mut World) -> Result<()> {
     world.start_kes(SECOND)
 }
 
-/// Kills a server while 400 objects are being stored: all of them must arrive, and be readable with that server away.
+/// Kills a server while 1,000 objects are being stored: all of them must arrive, and be readable with that server away.
 fn killed_under_load(world: &mut World, index: usize, name: &str) -> Result<()> {
-    const OBJECTS: usize = 400;
+    const OBJECTS: usize = 1_000;
     let (folder, back) = (
         world.file(&format!("load-{name}")),
         world.file(&format!("back-{name}")),
@@ -68,7 +68,7 @@ fn killed_under_load(world: &mut World, index: usize, name: &str) -> Result<()> 
             done < OBJECTS,
             "the load was over before the server could be killed"
         );
-        Ok(Some(()).filter(|()| done >= OBJECTS / 10))
+        Ok(Some(()).filter(|()| done >= OBJECTS / 20))
     })?;
     world.server_mut(index)?.kill()?;
     load.join()
