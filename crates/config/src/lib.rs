@@ -28,10 +28,14 @@
 mod diagnostic;
 pub mod duration;
 pub mod keystore;
+mod legacy;
 mod level;
 mod load;
+mod reader;
+mod schema;
 mod secret;
 mod settings;
+mod yaml;
 
 pub use diagnostic::{Diagnostic, LoadError};
 pub use keystore::KeyStoreSettings;

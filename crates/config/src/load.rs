@@ -1,9 +1,23 @@
 //! From a file or a text to [`Settings`].
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use zeroize::Zeroizing;
 
 use crate::diagnostic::{Diagnostic, LoadError};
+use crate::legacy;
+use crate::reader::{Checked, Context};
+use crate::schema;
 use crate::settings::{AuthMode, Settings};
+use crate::yaml::{self, Kind, Node};
+
+/// The largest file. A configuration with a thousand policies is far below it.
+const MAX_SIZE: usize = 1 << 20;
+
+const TOO_LARGE: &str = "is larger than 1 MiB, the most for a configuration";
 
 /// Looks up a variable of the environment. An argument, so that tests need not change the process's own.
 pub type Environment<'e> = dyn Fn(&str) -> Option<String> + 'e;
@@ -38,8 +52,41 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong with it at once.
 pub fn load(path: &Path, overrides: &Overrides, environment: &Environment<'_>) -> Result<Loaded, LoadError> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    parse(&text, &path.to_string_lossy(), overrides, environment)
+    let name = path.to_string_lossy();
+    match read(path) {
+        Ok(text) => parse(&text, &name, overrides, environment),
+        Err(message) => {
+            let cx = Context::new(&name, environment);
+            let reported = cx.error(None, "", message);
+            cx.finish(Err(reported))
+        }
+    }
+}
+
+/// The text of a file. Zeroed, since it may have secrets in it.
+fn read(path: &Path) -> Result<Zeroizing<String>, String> {
+    let read = || {
+        let file = File::open(path)?;
+        // With room for all of it at once, so that growing leaves no copies behind.
+        let expected = file.metadata()?.len().min(MAX_SIZE as u64);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(
+            usize::try_from(expected).unwrap_or(MAX_SIZE) + 1,
+        ));
+        file.take(MAX_SIZE as u64 + 1).read_to_end(&mut bytes)?;
+        Ok::<_, io::Error>(bytes)
+    };
+    let mut bytes = read().map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() > MAX_SIZE {
+        return Err(TOO_LARGE.to_owned());
+    }
+    String::from_utf8(std::mem::take(&mut *bytes))
+        .map(Zeroizing::new)
+        .map_err(|error| {
+            let good = error.utf8_error().valid_up_to();
+            let bytes = Zeroizing::new(error.into_bytes());
+            let line = 1 + bytes.iter().take(good).filter(|&&byte| byte == b'\n').count();
+            format!("line {line} is not UTF-8 text")
+        })
 }
 
 /// Reads the text of a configuration file called `name`. The name is for messages, and its ending for the format.
@@ -47,20 +94,125 @@ pub fn load(path: &Path, overrides: &Overrides, environment: &Environment<'_>) -
 /// # Errors
 /// Everything that is wrong with it at once.
 pub fn parse(
-    _text: &str,
+    text: &str,
     name: &str,
-    _overrides: &Overrides,
-    _environment: &Environment<'_>,
+    overrides: &Overrides,
+    environment: &Environment<'_>,
 ) -> Result<Loaded, LoadError> {
-    let error = Diagnostic {
-        file: Some(name.into()),
-        line: None,
-        column: None,
-        key: String::new(),
-        message: "configuration files cannot be read yet".to_owned(),
+    let cx = Context::new(name, environment);
+    let settings = document(&cx, text, name).and_then(|root| schema::settings(&cx, &root, overrides));
+    cx.finish(settings)
+}
+
+fn document(cx: &Context<'_>, text: &str, name: &str) -> Checked<Rc<Node>> {
+    let ends_in = |ending: &str| {
+        Path::new(name)
+            .extension()
+            .is_some_and(|own| own.eq_ignore_ascii_case(ending))
     };
-    Err(LoadError {
-        errors: vec![error],
-        warnings: Vec::new(),
-    })
+    if ends_in("toml") {
+        return Err(cx.error(None, "", legacy::TOML));
+    }
+    if text.len() > MAX_SIZE {
+        return Err(cx.error(
+            None,
+            "",
+            format!(
+                "is larger than {} KiB, the most for a configuration",
+                MAX_SIZE >> 10
+            ),
+        ));
+    }
+    // A file with another name may be in either format, of which the other one cannot be read yet.
+    let other = if ends_in("yaml") || ends_in("yml") {
+        String::new()
+    } else {
+        format!(". If it is TOML: {}", legacy::TOML)
+    };
+    let document = match yaml::parse(text) {
+        Ok(Some(document)) => document,
+        Ok(None) => return Err(cx.error(None, "", "is empty")),
+        Err(error) => return Err(cx.error(error.at, "", format!("{}{other}", error.message))),
+    };
+    if let Some(second) = document.second {
+        cx.warn(
+            second,
+            "",
+            "a second document begins here; only the first is read",
+        );
+    }
+    match &document.root.kind {
+        Kind::Map(_) => Ok(document.root),
+        Kind::Null => Err(cx.error(None, "", "is empty")),
+        Kind::Scalar(_) | Kind::List(_) => {
+            let message = format!("must consist of `key: value` lines and sections{other}");
+            Err(cx.error(Some(document.root.at), "", message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_bytes(bytes: &[u8], name: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        load(&path, &Overrides::default(), &|_| None)
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("kes.yml");
+        let error = load(&missing, &Overrides::default(), &|_| None)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with(&*missing.to_string_lossy()) && error.contains("cannot be read"),
+            "{error}"
+        );
+        let error = load(folder.path(), &Overrides::default(), &|_| None)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("cannot be read"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_is_refused_by_its_line() {
+        let error = load_bytes(b"address: 0.0.0.0:7373\ntls:\n  key: \xff\n", "kes.yml");
+        assert!(error.ends_with("line 3 is not UTF-8 text"), "{error}");
+    }
+
+    #[test]
+    fn a_file_of_endless_size_is_refused() {
+        let error = load_bytes("# comment\n".repeat(1 << 18).as_bytes(), "kes.yml");
+        assert!(error.contains("larger than 1 MiB"), "{error}");
+        // The cut is in the middle of a character.
+        let error = load_bytes("ä".repeat(1 << 20).as_bytes(), "kes.yml");
+        assert!(error.contains("larger than 1 MiB"), "{error}");
+    }
+
+    #[test]
+    fn toml_is_refused_by_name_and_suspected_in_other_files() {
+        assert!(load_bytes(b"", "kes.toml").contains("TOML (up to v0.7.2) are not supported yet"));
+        assert!(load_bytes(b"address = \"a\"\n[tls]\nkey = 1\n", "kes.conf").contains("If it is TOML"));
+        assert!(!load_bytes(b"address = \"a\"\n[tls]\nkey = 1\n", "kes.yaml").contains("TOML"));
+    }
+
+    #[test]
+    fn a_good_file_loads() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kes.yml");
+        std::fs::write(
+            &path,
+            "root: disabled\ntls: {key: a, cert: b}\nkeystore: {fs: {path: c}}\n",
+        )
+        .unwrap();
+        let loaded = load(&path, &Overrides::default(), &|_| None).unwrap();
+        assert_eq!(loaded.settings.tls.cert, Path::new("b"));
+    }
 }

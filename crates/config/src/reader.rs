@@ -1,0 +1,497 @@
+//! Reads the tree of a file section by section: takes values out of it, replaces variables, converts, and remembers
+//! what is wrong, so that everything wrong is told at once.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::diagnostic::{Diagnostic, LoadError};
+use crate::duration;
+use crate::legacy;
+use crate::load::{Environment, Loaded};
+use crate::secret::SecretText;
+use crate::settings::Settings;
+use crate::yaml::{Entry, Kind, Node, Position};
+
+/// Proof that an error has been reported. Whoever holds one has no value and nothing more to say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reported(());
+
+/// A value, or the proof that the reason for having none has been reported.
+///
+/// A reader asks for all its values first and unwraps them last, so that every error is found.
+pub(crate) type Checked<T> = Result<T, Reported>;
+
+/// What is being read and what has been found out.
+pub(crate) struct Context<'e> {
+    file: Arc<str>,
+    environment: &'e Environment<'e>,
+    errors: RefCell<Vec<Diagnostic>>,
+    warnings: RefCell<Vec<Diagnostic>>,
+}
+
+impl<'e> Context<'e> {
+    pub(crate) fn new(file: &str, environment: &'e Environment<'e>) -> Self {
+        Self {
+            file: file.into(),
+            environment,
+            errors: RefCell::default(),
+            warnings: RefCell::default(),
+        }
+    }
+
+    /// Reports an error. `at` is absent when something is missing that no line can be named for.
+    pub(crate) fn error(&self, at: Option<Position>, key: &str, message: impl Into<String>) -> Reported {
+        self.errors
+            .borrow_mut()
+            .push(self.diagnostic(at, key, message.into()));
+        Reported(())
+    }
+
+    /// Reports an error in what the command line says.
+    pub(crate) fn option_error(&self, option: &str, message: impl Into<String>) -> Reported {
+        let diagnostic = Diagnostic {
+            file: None,
+            ..self.diagnostic(None, option, message.into())
+        };
+        self.errors.borrow_mut().push(diagnostic);
+        Reported(())
+    }
+
+    pub(crate) fn warn(&self, at: Position, key: &str, message: impl Into<String>) {
+        self.warnings
+            .borrow_mut()
+            .push(self.diagnostic(Some(at), key, message.into()));
+    }
+
+    fn diagnostic(&self, at: Option<Position>, key: &str, message: String) -> Diagnostic {
+        Diagnostic {
+            file: Some(Arc::clone(&self.file)),
+            line: at.map(|at| at.line),
+            column: at.map(|at| at.column),
+            key: key.to_owned(),
+            message,
+        }
+    }
+
+    /// What came out of it all.
+    pub(crate) fn finish(self, settings: Checked<Settings>) -> Result<Loaded, LoadError> {
+        let sorted = |diagnostics: RefCell<Vec<Diagnostic>>| {
+            let mut diagnostics = diagnostics.into_inner();
+            diagnostics.sort_by_key(|d| (d.line.is_none(), d.line, d.column));
+            diagnostics
+        };
+        let (errors, warnings) = (sorted(self.errors), sorted(self.warnings));
+        match settings {
+            Ok(settings) if errors.is_empty() => Ok(Loaded { settings, warnings }),
+            _ => Err(LoadError { errors, warnings }),
+        }
+    }
+
+    /// The text of a scalar, where nothing counts as empty.
+    pub(crate) fn text(&self, node: &Node, key: &str) -> Checked<Text> {
+        let mut text = self.literal(node, key)?;
+        let Some(name) = variable(&text.value) else {
+            return Ok(text);
+        };
+        let name = name.to_owned();
+        if !is_variable_name(&name) {
+            let message = "what stands between `${` and `}` must be the name of one environment variable";
+            return Err(self.error(Some(text.at), key, message));
+        }
+        let Some(value) = (self.environment)(&name) else {
+            return Err(self.error(
+                Some(text.at),
+                key,
+                format!("the environment variable {name} is not set"),
+            ));
+        };
+        text.value = Zeroizing::new(value);
+        text.variable = Some(name);
+        Ok(text)
+    }
+
+    /// The text of a scalar where variables have no meaning.
+    pub(crate) fn literal(&self, node: &Node, key: &str) -> Checked<Text> {
+        let value = match &node.kind {
+            Kind::Null => Zeroizing::default(),
+            Kind::Scalar(text) => text.clone(),
+            Kind::List(_) | Kind::Map(_) => {
+                let message = format!("must be a single value, not {}", kind_name(node));
+                return Err(self.error(Some(node.at), key, message));
+            }
+        };
+        Ok(Text {
+            value,
+            at: node.at,
+            key: key.to_owned(),
+            variable: None,
+        })
+    }
+
+    /// Whether nothing is said in `node`: no text, or a variable that is set, but empty.
+    pub(crate) fn is_blank(&self, node: &Node) -> bool {
+        match &node.kind {
+            Kind::Null => true,
+            Kind::Scalar(text) => match variable(text) {
+                Some(name) => (self.environment)(name).is_some_and(|value| Zeroizing::new(value).is_empty()),
+                None => text.is_empty(),
+            },
+            Kind::List(items) => items.iter().all(|item| self.is_blank(item)),
+            Kind::Map(entries) => entries.iter().all(|entry| self.is_blank(&entry.value)),
+        }
+    }
+
+    /// A text that must be there. `hint` says what it should be.
+    pub(crate) fn demand(
+        &self,
+        text: Option<Text>,
+        at: Option<Position>,
+        key: &str,
+        hint: &str,
+    ) -> Checked<Text> {
+        match text {
+            Some(text) if !text.value.trim().is_empty() => Ok(text),
+            Some(Text {
+                at,
+                variable: Some(name),
+                ..
+            }) => Err(self.error(
+                Some(at),
+                key,
+                format!("the environment variable {name} is set, but empty"),
+            )),
+            Some(text) => Err(self.error(Some(text.at), key, format!("is empty: {hint}"))),
+            None => Err(self.error(at, key, format!("is missing: {hint}"))),
+        }
+    }
+
+    /// Reports keys that stand twice in a mapping. Policies are left to their own reader, which tells a duplicate from
+    /// a policy that lost its indentation.
+    pub(crate) fn check_duplicates(&self, root: &Node) {
+        let mut reported = HashSet::new();
+        self.check_duplicates_below(root, &mut Vec::new(), &mut reported);
+    }
+
+    fn check_duplicates_below<'a>(
+        &self,
+        node: &'a Node,
+        path: &mut Vec<&'a str>,
+        reported: &mut HashSet<Position>,
+    ) {
+        let entries = match &node.kind {
+            Kind::Null | Kind::Scalar(_) => return,
+            Kind::List(items) => {
+                for item in items {
+                    self.check_duplicates_below(item, path, reported);
+                }
+                return;
+            }
+            Kind::Map(entries) => entries,
+        };
+        let is_policy = matches!(path.as_slice(), ["policy", _]);
+        let mut lines = std::collections::HashMap::new();
+        for entry in entries {
+            path.push(&entry.key);
+            if let Some(first) = lines.insert(entry.key.as_str(), entry.at.line)
+                && !is_policy
+                && reported.insert(entry.at)
+            {
+                let key = path
+                    .iter()
+                    .map(|key| shown_key(key))
+                    .collect::<Vec<_>>()
+                    .join(".");
+                self.duplicate(entry.at, &key, first);
+            }
+            self.check_duplicates_below(&entry.value, path, reported);
+            path.pop();
+        }
+    }
+
+    /// Reports that `key` stands at `at` and, before, in line `first`.
+    pub(crate) fn duplicate(&self, at: Position, key: &str, first: usize) -> Reported {
+        self.error(
+            Some(at),
+            key,
+            format!("stands here and in line {first}: a key can stand only once in its section"),
+        )
+    }
+}
+
+/// A scalar, after variables have been replaced.
+pub(crate) struct Text {
+    value: Zeroizing<String>,
+    pub(crate) at: Position,
+    /// The path of its key.
+    pub(crate) key: String,
+    /// The variable that it is the value of.
+    variable: Option<String>,
+}
+
+impl Text {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.value
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.value.is_empty()
+    }
+
+    pub(crate) fn into_secret(self) -> SecretText {
+        SecretText::new(self.value)
+    }
+
+    pub(crate) fn to_path(&self) -> PathBuf {
+        PathBuf::from(self.as_str())
+    }
+
+    /// For names, addresses and the like, which are no secrets.
+    pub(crate) fn to_public(&self) -> String {
+        self.value.to_string()
+    }
+
+    /// Converts it by `parse`, whose error says what would be right.
+    pub(crate) fn parse<T, E: std::fmt::Display>(
+        &self,
+        cx: &Context<'_>,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Checked<T> {
+        parse(&self.value).map_err(|error| cx.error(Some(self.at), &self.key, error.to_string()))
+    }
+}
+
+/// A mapping of which the entries are taken one by one. One that is absent has none.
+pub(crate) struct Section<'a> {
+    path: String,
+    at: Option<Position>,
+    fields: Vec<(&'a Entry, bool)>,
+}
+
+impl<'a> Section<'a> {
+    /// The whole file.
+    pub(crate) fn root(cx: &Context<'_>, node: &'a Node) -> Checked<Self> {
+        Self::new(cx, String::new(), node)
+    }
+
+    pub(crate) fn new(cx: &Context<'_>, path: String, node: &'a Node) -> Checked<Self> {
+        match &node.kind {
+            Kind::Null => Ok(Self::absent(path)),
+            Kind::Map(entries) => Ok(Self {
+                path,
+                at: Some(node.at),
+                fields: entries.iter().map(|entry| (entry, false)).collect(),
+            }),
+            Kind::Scalar(_) | Kind::List(_) => {
+                let message = format!("must be a section of `key: value` lines, not {}", kind_name(node));
+                Err(cx.error(Some(node.at), &path, message))
+            }
+        }
+    }
+
+    const fn absent(path: String) -> Self {
+        Self {
+            path,
+            at: None,
+            fields: Vec::new(),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(crate) const fn at(&self) -> Option<Position> {
+        self.at
+    }
+
+    pub(crate) const fn is_present(&self) -> bool {
+        self.at.is_some()
+    }
+
+    /// The path of a key of this section.
+    pub(crate) fn path_of(&self, key: &str) -> String {
+        let key = shown_key(key);
+        if self.path.is_empty() {
+            key
+        } else {
+            format!("{}.{key}", self.path)
+        }
+    }
+
+    /// The entry of `key`, unless there is none or its value is null.
+    pub(crate) fn take(&mut self, key: &str) -> Option<&'a Entry> {
+        let (entry, used) = self.fields.iter_mut().find(|(entry, _)| entry.key == key)?;
+        *used = true;
+        Some(*entry).filter(|entry| !matches!(entry.value.kind, Kind::Null))
+    }
+
+    /// All entries, for a section whose keys are names.
+    pub(crate) fn take_all(&mut self) -> Vec<&'a Entry> {
+        self.fields.drain(..).map(|(entry, _)| entry).collect()
+    }
+
+    /// All entries, without taking them.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &'a Entry> {
+        self.fields.iter().map(|(entry, _)| *entry)
+    }
+
+    /// A section in this one; absent when it says nothing at all.
+    pub(crate) fn section(&mut self, cx: &Context<'_>, key: &str) -> Checked<Self> {
+        let path = self.path_of(key);
+        match self.take(key) {
+            Some(entry) => Self::new(cx, path, &entry.value),
+            None => Ok(Self::absent(path)),
+        }
+    }
+
+    /// A section that samples list with empty values, which then mean that it is absent. `ignored` keys do not count.
+    pub(crate) fn optional_section(
+        &mut self,
+        cx: &Context<'_>,
+        key: &str,
+        ignored: &[&str],
+    ) -> Checked<Option<Self>> {
+        let mut section = self.section(cx, key)?;
+        for key in ignored {
+            section.take(key);
+        }
+        let blank = section
+            .fields
+            .iter()
+            .all(|(entry, used)| *used || cx.is_blank(&entry.value));
+        if blank { Ok(None) } else { Ok(Some(section)) }
+    }
+
+    /// The value of `key`, which may be empty.
+    pub(crate) fn text(&mut self, cx: &Context<'_>, key: &str) -> Checked<Option<Text>> {
+        let path = self.path_of(key);
+        self.take(key)
+            .map(|entry| cx.text(&entry.value, &path))
+            .transpose()
+    }
+
+    /// The value of `key`, for which variables have no meaning.
+    pub(crate) fn literal(&mut self, cx: &Context<'_>, key: &str) -> Checked<Option<Text>> {
+        let path = self.path_of(key);
+        self.take(key)
+            .map(|entry| cx.literal(&entry.value, &path))
+            .transpose()
+    }
+
+    /// The value of `key`, unless it is empty.
+    pub(crate) fn filled(&mut self, cx: &Context<'_>, key: &str) -> Checked<Option<Text>> {
+        Ok(self.text(cx, key)?.filter(|text| !text.is_empty()))
+    }
+
+    /// The value of `key`, which must be there. `hint` says what it should be.
+    pub(crate) fn required(&mut self, cx: &Context<'_>, key: &str, hint: &str) -> Checked<Text> {
+        let text = self.text(cx, key)?;
+        cx.demand(text, self.at, &self.path_of(key), hint)
+    }
+
+    /// The items of a list, each with the path to report it under.
+    pub(crate) fn list(&mut self, cx: &Context<'_>, key: &str) -> Checked<&'a [Rc<Node>]> {
+        let path = self.path_of(key);
+        match self.take(key) {
+            Some(entry) => list_items(cx, &entry.value, &path),
+            None => Ok(&[]),
+        }
+    }
+
+    /// A duration; `None` also for a variable that is empty.
+    pub(crate) fn duration(&mut self, cx: &Context<'_>, key: &str) -> Checked<Option<Duration>> {
+        self.value(cx, key, duration::parse)
+    }
+
+    /// A switch in any of its spellings.
+    pub(crate) fn boolean(&mut self, cx: &Context<'_>, key: &str) -> Checked<Option<bool>> {
+        self.value(cx, key, |text| match text.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "y" => Ok(true),
+            "false" | "no" | "off" | "n" => Ok(false),
+            _ => Err("must be `true` or `false`"),
+        })
+    }
+
+    /// A number that is not zero.
+    pub(crate) fn count(&mut self, cx: &Context<'_>, key: &str) -> Checked<Option<usize>> {
+        self.value(cx, key, |text| match text.parse() {
+            Ok(count @ 1..) => Ok(count),
+            _ => Err("must be a whole number of at least 1"),
+        })
+    }
+
+    /// A value that `parse` reads; an empty one only if it stands in the file itself.
+    pub(crate) fn value<T, E: std::fmt::Display>(
+        &mut self,
+        cx: &Context<'_>,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Checked<Option<T>> {
+        match self.text(cx, key)? {
+            Some(text) if text.variable.is_none() || !text.is_empty() => text.parse(cx, parse).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Warns about the entries that nobody took.
+    pub(crate) fn finish(self, cx: &Context<'_>) {
+        for (entry, _) in self.fields.iter().filter(|(_, used)| !used) {
+            let path = self.path_of(&entry.key);
+            match legacy::successor(&path) {
+                Some(message) if !cx.is_blank(&entry.value) => _ = cx.error(Some(entry.at), &path, message),
+                _ => cx.warn(entry.at, &path, "is not a known key here and is ignored"),
+            }
+        }
+    }
+}
+
+/// The items of a list.
+pub(crate) fn list_items<'a>(cx: &Context<'_>, node: &'a Node, path: &str) -> Checked<&'a [Rc<Node>]> {
+    match &node.kind {
+        Kind::Null => Ok(&[]),
+        Kind::List(items) => Ok(items),
+        Kind::Scalar(_) | Kind::Map(_) => Err(cx.error(
+            Some(node.at),
+            path,
+            format!("must be a list of `- item` lines, not {}", kind_name(node)),
+        )),
+    }
+}
+
+const fn kind_name(node: &Node) -> &'static str {
+    match &node.kind {
+        Kind::Null => "nothing",
+        Kind::Scalar(_) => "a single value",
+        Kind::List(_) => "a list",
+        Kind::Map(_) => "a section",
+    }
+}
+
+/// The name in `${name}`. A variable stands for a whole value and never for a part of one.
+fn variable(text: &str) -> Option<&str> {
+    text.trim().strip_prefix("${")?.strip_suffix('}').map(str::trim)
+}
+
+fn is_variable_name(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+}
+
+/// As much of a key as looks like one. The rest may be a value: `{accesskey:hunter2}` is one key.
+pub(crate) fn shown_key(key: &str) -> String {
+    const SHOWN: usize = 80;
+    let plain = |c: &char| c.is_ascii_alphanumeric() || "_-./*".contains(*c);
+    let mut shown: String = key.chars().take_while(plain).take(SHOWN).collect();
+    if shown.len() < key.len() {
+        shown.push('…');
+    }
+    shown
+}

@@ -1,0 +1,233 @@
+//! The section `policy`, including the nested form that documentation shows by mistake:
+//!
+//! ```yaml
+//! policy:
+//!   one:
+//!     allow: […]
+//!
+//!     two:        # should stand where `one` does
+//!     allow: […]
+//! ```
+
+use std::collections::HashMap;
+
+use kes_types::{Policy, PolicyName, Rule, is_name};
+
+use crate::reader::{Checked, Context, Section, list_items};
+use crate::schema::Owners;
+use crate::settings::PolicyAssignment;
+use crate::yaml::{Entry, Kind, Node, Position};
+
+const KEYS: [&str; 4] = ["allow", "deny", "paths", "identities"];
+
+/// A policy as the file has it.
+struct Draft<'a> {
+    name: &'a str,
+    at: Position,
+    fields: Vec<&'a Entry>,
+}
+
+pub(crate) fn read(
+    cx: &Context<'_>,
+    mut section: Section<'_>,
+    owners: &mut Owners,
+) -> Checked<Vec<PolicyAssignment>> {
+    let mut drafts = Vec::new();
+    let mut recovered = Vec::new();
+    let mut failed = None;
+    for entry in section.take_all() {
+        let path = section.path_of(&entry.key);
+        match split(cx, entry, &path) {
+            Ok((own, nested)) => {
+                drafts.push(own);
+                recovered.extend(nested);
+            }
+            Err(reported) => failed = Some(reported),
+        }
+    }
+
+    let mut lines: HashMap<&str, usize> = HashMap::new();
+    for draft in &drafts {
+        lines.entry(draft.name).or_insert(draft.at.line);
+    }
+    // Rules of two policies are never merged: a name that exists is an error, whichever came first.
+    for draft in recovered {
+        match lines.insert(draft.name, draft.at.line) {
+            Some(first) => {
+                let message =
+                    format!("is indented into another policy, and line {first} has a policy of this name");
+                failed = Some(cx.error(Some(draft.at), &section.path_of(draft.name), message));
+            }
+            None => drafts.push(draft),
+        }
+    }
+    drafts.sort_by_key(|draft| draft.at);
+
+    let policies: Vec<_> = drafts
+        .into_iter()
+        .map(|draft| assignment(cx, &section, draft, owners))
+        .collect();
+    let policies = policies.into_iter().collect::<Checked<_>>()?;
+    failed.map_or(Ok(policies), Err)
+}
+
+/// Takes a policy apart: its own fields, and the policies that stand in it by mistake.
+fn split<'a>(cx: &Context<'_>, entry: &'a Entry, path: &str) -> Checked<(Draft<'a>, Vec<Draft<'a>>)> {
+    let mut drafts = vec![];
+    let mut siblings = vec![];
+    let mut current = Draft {
+        name: &entry.key,
+        at: entry.at,
+        fields: vec![],
+    };
+    let mut duplicate = None;
+
+    let fields: Vec<_> = Section::new(cx, path.to_owned(), &entry.value)?.take_all();
+    let mut rest = fields.iter().copied().peekable();
+    while let Some(field) = rest.next() {
+        if is_policy_key(field) {
+            match current.fields.iter().find(|seen| seen.key == field.key) {
+                Some(seen) => {
+                    let key = format!("{path}.{}", field.key);
+                    duplicate = Some(cx.duplicate(field.at, &key, seen.at.line));
+                }
+                None => current.fields.push(field),
+            }
+            continue;
+        }
+        match &field.value.kind {
+            Kind::Null if is_name(&field.key) && rest.peek().is_some_and(|next| is_policy_key(next)) => {
+                warn_nested(cx, field, path);
+                drafts.push(std::mem::replace(
+                    &mut current,
+                    Draft {
+                        name: &field.key,
+                        at: field.at,
+                        fields: vec![],
+                    },
+                ));
+            }
+            Kind::Map(inner) if is_name(&field.key) && inner.iter().all(is_policy_key) => {
+                warn_nested(cx, field, path);
+                siblings.push(Draft {
+                    name: &field.key,
+                    at: field.at,
+                    fields: inner.iter().collect(),
+                });
+            }
+            _ => {
+                let key = format!("{path}.{}", crate::reader::shown_key(&field.key));
+                cx.warn(field.at, &key, "is not a known key here and is ignored");
+            }
+        }
+    }
+    if let Some(reported) = duplicate {
+        return Err(reported);
+    }
+    drafts.push(current);
+    let own = drafts.remove(0);
+    siblings.extend(drafts);
+    Ok((own, siblings))
+}
+
+fn warn_nested(cx: &Context<'_>, field: &Entry, path: &str) {
+    let message =
+        format!("is taken as a policy of its own: it should stand in the column of `{path}`, not in it");
+    cx.warn(field.at, &format!("policy.{}", field.key), message);
+}
+
+fn is_policy_key(entry: &Entry) -> bool {
+    KEYS.contains(&entry.key.as_str())
+}
+
+fn assignment(
+    cx: &Context<'_>,
+    section: &Section<'_>,
+    draft: Draft<'_>,
+    owners: &mut Owners,
+) -> Checked<PolicyAssignment> {
+    let path = section.path_of(draft.name);
+    let name = PolicyName::parse(draft.name).map_err(|_| {
+        let message =
+            "must be a policy name: 1 to 80 letters, digits, `-` and `_`, with `-` neither first nor last";
+        cx.error(Some(draft.at), &path, message)
+    });
+    let role = format!(
+        "has the policy `{}` already",
+        crate::reader::shown_key(draft.name)
+    );
+    let (mut allow, mut deny, mut identities) = (vec![], vec![], vec![]);
+    let mut failed = None;
+    for field in draft.fields {
+        let key = format!("{path}.{}", field.key);
+        let items = match list_items(cx, &field.value, &key) {
+            Ok(items) => items,
+            Err(reported) => {
+                failed = Some(reported);
+                continue;
+            }
+        };
+        match field.key.as_str() {
+            "deny" => deny.extend(items.iter().map(|item| deny_rule(cx, item, &key))),
+            "identities" => identities.extend(items.iter().map(|item| owners.claim(cx, item, &key, &role))),
+            "paths" => {
+                cx.warn(field.at, &key, "is deprecated: its name is `allow`");
+                allow.extend(items.iter().map(|item| allow_rule(cx, item, &key)));
+            }
+            _ => allow.extend(items.iter().map(|item| allow_rule(cx, item, &key))),
+        }
+    }
+    let allow = allow.into_iter().collect::<Checked<_>>();
+    let deny = deny.into_iter().collect::<Checked<_>>();
+    let identities = identities.into_iter().collect::<Checked<_>>();
+    if let Some(reported) = failed {
+        return Err(reported);
+    }
+    Ok(PolicyAssignment {
+        name: name?,
+        policy: Policy {
+            allow: allow?,
+            deny: deny?,
+        },
+        identities: identities?,
+    })
+}
+
+fn allow_rule(cx: &Context<'_>, node: &Node, key: &str) -> Checked<Rule> {
+    let rule = rule(cx, node, key)?;
+    if !matches_something(&rule) {
+        cx.warn(
+            node.at,
+            key,
+            "this pattern never matches: it starts with neither `/` nor `*`",
+        );
+    }
+    Ok(rule)
+}
+
+fn deny_rule(cx: &Context<'_>, node: &Node, key: &str) -> Checked<Rule> {
+    let rule = rule(cx, node, key)?;
+    if matches_something(&rule) {
+        return Ok(rule);
+    }
+    // What should be denied and is not is worse than what should be allowed and is not.
+    Err(cx.error(
+        Some(node.at),
+        key,
+        "this pattern would never match and deny nothing: it must start with `/` or `*`",
+    ))
+}
+
+fn rule(cx: &Context<'_>, node: &Node, key: &str) -> Checked<Rule> {
+    // No variables: a pattern is literal.
+    cx.literal(node, key)?.parse(cx, |text| {
+        Rule::parse(text).map_err(|_| {
+            "is not a valid pattern: each `[` needs its `]`, a range starts with its lower end, and `\\` stands before \
+             a character"
+        })
+    })
+}
+
+fn matches_something(rule: &Rule) -> bool {
+    rule.as_str().starts_with(['/', '*'])
+}
