@@ -160,8 +160,13 @@ fn encryption<'a>(block: &Block<'a>) -> Option<&'a str> {
 }
 
 fn decrypt_pkcs8(der: &[u8], password: &[u8]) -> Result<PrivateKeyDer, PemError> {
-    let info = pkcs8::EncryptedPrivateKeyInfoRef::try_from(der)
-        .map_err(|_| PemError::Malformed("the encrypted private key is not valid PKCS#8"))?;
+    if !der::is_encrypted(der) {
+        return Err(PemError::Malformed(
+            "the encrypted private key is not valid PKCS#8",
+        ));
+    }
+    let info =
+        pkcs8::EncryptedPrivateKeyInfoRef::try_from(der).map_err(|_| PemError::UnsupportedEncryption)?;
     match info
         .encryption_algorithm
         .decrypt(password, info.encrypted_data.as_bytes())

@@ -19,8 +19,21 @@ pub(super) fn classify(der: Zeroizing<Vec<u8>>) -> Option<PrivateKeyDer> {
     }
 }
 
-/// The tag of what follows the version number in a sequence that fills `der`.
+/// Whether `der` has the shape of an `EncryptedPrivateKeyInfo`, by whatever algorithm.
+pub(super) fn is_encrypted(der: &[u8]) -> bool {
+    matches!(first_members(der), Some([(SEQUENCE, _), (OCTET_STRING, _)]))
+}
+
+/// The tag of what follows the version number.
 fn second_member(der: &[u8]) -> Option<u8> {
+    match first_members(der)? {
+        [(INTEGER, [_version]), (tag, _)] => Some(tag),
+        _ => None,
+    }
+}
+
+/// Tag and content of the first two members of a sequence that fills `der`.
+fn first_members(der: &[u8]) -> Option<[(u8, &[u8]); 2]> {
     let mut outer = Reader::new(der);
     let (SEQUENCE, body) = element(&mut outer)? else {
         return None;
@@ -29,11 +42,7 @@ fn second_member(der: &[u8]) -> Option<u8> {
         return None;
     }
     let mut members = Reader::new(body);
-    let (INTEGER, [_version]) = element(&mut members)? else {
-        return None;
-    };
-    let (tag, _) = element(&mut members)?;
-    Some(tag)
+    Some([element(&mut members)?, element(&mut members)?])
 }
 
 fn element<'a>(reader: &mut Reader<'a>) -> Option<(u8, &'a [u8])> {
