@@ -61,9 +61,10 @@ impl Keyring {
     ) -> Result<DataKey, KeyringError> {
         let entry = self.core.key(scope, name).await?;
         let key = entry.keys.version(version)?;
-        let mut plaintext = [0; DATA_KEY_LEN];
+        // Filled where it stays, so that no copy is left behind.
+        let mut plaintext = vec![0; DATA_KEY_LEN];
         fill_random(&mut plaintext)?;
-        let plaintext = SecretBytes::new(plaintext.to_vec());
+        let plaintext = SecretBytes::new(plaintext);
         let ciphertext = key.seal(plaintext.expose_secret(), context)?;
         Ok(DataKey {
             plaintext,
