@@ -1,0 +1,144 @@
+//! Where a server is.
+
+use std::fmt;
+
+use http::uri::{Authority, Uri};
+
+/// A text that names no server.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadEndpoint {
+    /// Nothing is named.
+    #[error("no server endpoint is given")]
+    Empty,
+    /// It is not `[https://]HOST[:PORT]`.
+    #[error("invalid server endpoint '{0}': want HOST[:PORT] or https://HOST[:PORT]")]
+    Malformed(String),
+}
+
+/// Host and port of a server. Without a port it is 443.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Endpoint(Authority);
+
+impl Endpoint {
+    /// Reads `HOST[:PORT]` or a URL of it. `http://` means `https://`, since no server speaks plain HTTP.
+    ///
+    /// # Errors
+    /// Says what is wrong with `text`.
+    pub fn parse(text: &str) -> Result<Self, BadEndpoint> {
+        let bad = || BadEndpoint::Malformed(text.to_owned());
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(BadEndpoint::Empty);
+        }
+        let rest = ["https://", "http://"]
+            .iter()
+            .find_map(|scheme| strip_prefix_ignoring_case(text, scheme));
+        let rest = rest.unwrap_or(text);
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let authority: Authority = rest.parse().map_err(|_| bad())?;
+        let port_is_bad = authority.port().is_none() && rest.ends_with(':');
+        let port_is_bad = port_is_bad
+            || authority
+                .port()
+                .is_some_and(|port| port.as_str().parse::<u16>().is_err());
+        if authority.host().is_empty() || authority.as_str().contains('@') || port_is_bad {
+            return Err(bad());
+        }
+        Ok(Self(authority))
+    }
+
+    /// Reads a list with commas between the endpoints. Empty elements are skipped.
+    ///
+    /// # Errors
+    /// Says which element is wrong, or that there is none.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, BadEndpoint> {
+        let elements = text
+            .split(',')
+            .map(str::trim)
+            .filter(|element| !element.is_empty());
+        let endpoints = elements.map(Self::parse).collect::<Result<Vec<_>, _>>()?;
+        if endpoints.is_empty() {
+            Err(BadEndpoint::Empty)
+        } else {
+            Ok(endpoints)
+        }
+    }
+
+    /// The URL of `path_and_query`, which begins with a slash, on this server.
+    pub(crate) fn uri(&self, path_and_query: &str) -> Result<Uri, http::Error> {
+        Uri::builder()
+            .scheme("https")
+            .authority(self.0.clone())
+            .path_and_query(path_and_query)
+            .build()
+    }
+}
+
+fn strip_prefix_ignoring_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    let (head, rest) = text.split_at_checked(prefix.len())?;
+    head.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// Host and port without a scheme.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.0.as_str(), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_an_endpoint_is_read() {
+        for (text, want) in [
+            ("127.0.0.1:7373", "127.0.0.1:7373"),
+            ("https://127.0.0.1:7373", "127.0.0.1:7373"),
+            ("http://127.0.0.1:7373/", "127.0.0.1:7373"),
+            ("HTTPS://kes.example.net/", "kes.example.net"),
+            (" kes ", "kes"),
+            ("[::1]:7373", "[::1]:7373"),
+        ] {
+            assert_eq!(Endpoint::parse(text).unwrap().to_string(), want, "{text}");
+        }
+        assert_eq!(
+            Endpoint::parse("kes").unwrap().uri("/version").unwrap(),
+            "https://kes/version"
+        );
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused() {
+        for bad in [
+            "ftp://kes",
+            "kes:port",
+            "kes:99999",
+            "kes:",
+            "kes/path",
+            "https://kes//",
+            "user@kes",
+            "a b",
+            ":7373",
+            "https://",
+        ] {
+            assert!(Endpoint::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_list_skips_what_is_empty_but_is_not_empty_itself() {
+        let list = Endpoint::parse_list(" a:1, ,https://b:2/,").unwrap();
+        assert_eq!(
+            list.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["a:1", "b:2"]
+        );
+        assert_eq!(Endpoint::parse_list(" , "), Err(BadEndpoint::Empty));
+    }
+}
