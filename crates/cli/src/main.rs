@@ -1,1 +1,41 @@
-fn main() {}
+//! The `kes` command: a key encryption server and the tools of its administrators.
+
+mod args;
+mod certificate;
+mod commands;
+mod connection;
+mod context;
+mod environment;
+mod failure;
+mod files;
+mod memory;
+mod output;
+mod password;
+mod version;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use kes_types::SystemClock;
+
+use crate::args::{Parsed, parse};
+use crate::context::Context;
+use crate::environment::Environment;
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let environment = Environment::of_process();
+    let mut output = Output::of_process(&environment);
+    let outcome = match parse(std::env::args_os()) {
+        Ok(Parsed::Help(help)) => output.text(&help),
+        Ok(Parsed::Run(cli)) => {
+            let mut context = Context::new(environment, Arc::new(SystemClock), &mut output);
+            commands::run(*cli, &mut context)
+        }
+        Err(failure) => Err(failure),
+    };
+    match outcome.and_then(|()| output.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(&output),
+    }
+}

@@ -1,0 +1,114 @@
+//! The command line: from the words as typed to one checked [`Cli`].
+//!
+//! Scripts of many years call this program, so it takes more than clap does: long options with one dash, boolean options
+//! with values, options whose value is optional. [`normal`] brings all of it into one canonical form, which clap then reads.
+
+mod definition;
+mod normal;
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Command, CommandFactory as _, FromArgMatches as _};
+
+use crate::failure::Failure;
+
+pub(crate) use definition::*;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    /// To show a help text.
+    Help(String),
+    /// To run a command.
+    Run(Box<Cli>),
+}
+
+/// Reads the command line, the program's own name first.
+pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Failure> {
+    let mut words = words.into_iter();
+    let program = words.next().unwrap_or_default();
+    let program = Path::new(&program)
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or("kes")
+        .to_owned();
+    let words = words
+        .map(OsString::into_string)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|word| Failure::Usage(format!("argument '{}' is not UTF-8", word.to_string_lossy())))?;
+    let mut command = Cli::command().name(program.clone()).bin_name(program);
+    command.build();
+
+    match normal::normalize(&command, words)? {
+        normal::Line::Help(path) => Ok(Parsed::Help(help_of(&command, &path))),
+        normal::Line::Group(path) => Err(Failure::NoCommand(help_of(&command, &path))),
+        normal::Line::Absent(message) => Err(Failure::Usage(message)),
+        normal::Line::Run { words, path } => {
+            let matches = command.try_get_matches_from_mut(words);
+            let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+            cli.map(|cli| Parsed::Run(Box::new(cli)))
+                .map_err(|error| Failure::Usage(one_line(&error, &path)))
+        }
+    }
+}
+
+fn help_of(command: &Command, path: &[String]) -> String {
+    let found = path
+        .iter()
+        .try_fold(command, |command, name| command.find_subcommand(name));
+    let mut found = found.unwrap_or(command).clone();
+    found.render_help().to_string()
+}
+
+/// What clap complains about, on one line with the command that helps.
+fn one_line(error: &clap::Error, path: &str) -> String {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => Some(texts.join(" ")),
+        _ => None,
+    };
+    let (argument, value) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue));
+    let argument = argument.unwrap_or_default();
+    // What clap shows as `--expiry <DUR>` was typed as `--expiry`.
+    let option = argument.split([' ', '=']).next().unwrap_or_default();
+    let message = match error.kind() {
+        ErrorKind::MissingRequiredArgument => {
+            format!("missing argument {}", argument.replace(['<', '>'], ""))
+        }
+        ErrorKind::UnknownArgument | ErrorKind::TooManyValues | ErrorKind::InvalidSubcommand => {
+            format!("unexpected argument '{argument}'")
+        }
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
+            let reason = std::error::Error::source(error)
+                .map(|reason| format!(": {reason}"))
+                .unwrap_or_default();
+            format!(
+                "invalid value '{}' for '{option}'{reason}",
+                value.unwrap_or_default()
+            )
+        }
+        ErrorKind::ArgumentConflict => {
+            let other = text(ContextKind::PriorArg).unwrap_or_default();
+            let other = other.split([' ', '=']).next().unwrap_or_default().to_owned();
+            format!("'{option}' cannot be used with '{other}'")
+        }
+        _ => error
+            .to_string()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("error: ")
+            .to_owned(),
+    };
+    with_hint(&message, path)
+}
+
+/// `message` with the command that says more.
+fn with_hint(message: &str, path: &str) -> String {
+    format!("{message}; see '{path} --help'")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,402 @@
+//! The commands and their options.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::output::ColorWhen;
+
+/// A key encryption service.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kes",
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true
+)]
+pub(crate) struct Cli {
+    /// Show the version.
+    #[arg(short, long)]
+    pub(crate) version: bool,
+    /// Set up completion in the shell.
+    #[arg(long)]
+    pub(crate) auto_completion: bool,
+    #[arg(short, long, hide = true)]
+    pub(crate) update: bool,
+    #[command(subcommand)]
+    pub(crate) command: Option<TopCommand>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopCommand {
+    /// Start a server.
+    Server(ServerArgs),
+    /// List keys, identities or policies.
+    Ls(LsArgs),
+    /// Manage keys, and use them.
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+    /// Inspect policies (not built yet).
+    Policy,
+    /// Make API keys and certificates, and inspect identities.
+    #[command(args_conflicts_with_subcommands = true)]
+    Identity {
+        /// An API key, whose identity is shown; or a file with a certificate or a private key.
+        #[arg(value_name = "KEY|FILE")]
+        subject: Option<String>,
+        #[command(subcommand)]
+        command: Option<IdentityCommand>,
+    },
+    /// Follow the server's logs (not built yet).
+    Log,
+    /// Show the state of the server.
+    Status(StatusArgs),
+    /// Show the server's metrics (not built yet).
+    Metric,
+    /// Copy keys between key stores (not built yet).
+    Migrate,
+    /// Say how to update this program.
+    Update(UpdateArgs),
+    #[command(hide = true)]
+    Tool {
+        #[command(subcommand)]
+        command: ToolCommand,
+    },
+}
+
+/// Sub-commands that had other names or places until 2022.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ToolCommand {
+    #[command(hide = true)]
+    Identity {
+        #[command(subcommand)]
+        command: ToolIdentityCommand,
+    },
+}
+
+/// `kes tool identity`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ToolIdentityCommand {
+    #[command(hide = true)]
+    New(IdentityNewArgs),
+    #[command(hide = true)]
+    Of(IdentityOfArgs),
+}
+
+/// Options of `kes server`.
+#[derive(Args, Debug)]
+pub(crate) struct ServerArgs {
+    /// Listen on this address: IP:PORT, or :PORT for all interfaces.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) addr: Option<String>,
+    /// Read the configuration from this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Start a server for development: keys in memory, a fresh API key.
+    #[arg(long)]
+    pub(crate) dev: bool,
+    /// Check the configuration and the files that it names, and stop.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Take warnings about the configuration for errors.
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Require that memory is locked, so that no key is ever swapped out.
+    #[arg(long)]
+    pub(crate) mlock: bool,
+    /// Do not say what has started.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// The admin identity (deprecated: admin.identity in the configuration).
+    #[arg(long, value_name = "IDENTITY")]
+    pub(crate) root: Option<String>,
+    /// Verify client certificates: on or off (deprecated: tls.auth in the configuration).
+    #[arg(long, alias = "mtls-auth", value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(crate) auth: Option<String>,
+    /// The private key (deprecated: tls.key in the configuration).
+    #[arg(long, alias = "tls-key", value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// The certificate (deprecated: tls.cert in the configuration).
+    #[arg(long, alias = "tls-cert", value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    #[arg(hide = true)]
+    pub(crate) gone: Vec<String>,
+}
+
+/// How to reach a server.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Connection {
+    /// Do not verify the server's certificate.
+    #[arg(short = 'k', long)]
+    pub(crate) insecure: bool,
+    /// Authenticate with this API key.
+    #[arg(short = 'a', long, value_name = "KEY")]
+    pub(crate) api_key: Option<String>,
+    /// The server, or several with commas between them.
+    #[arg(short, long, value_name = "HOST[:PORT]")]
+    pub(crate) server: Option<String>,
+}
+
+/// How to reach a server, where `-s` means something else.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ConnectionWithoutShortServer {
+    /// Do not verify the server's certificate.
+    #[arg(short = 'k', long)]
+    insecure: bool,
+    /// Authenticate with this API key.
+    #[arg(short = 'a', long, value_name = "KEY")]
+    api_key: Option<String>,
+    /// The server, or several with commas between them.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    server: Option<String>,
+}
+
+impl From<ConnectionWithoutShortServer> for Connection {
+    fn from(options: ConnectionWithoutShortServer) -> Self {
+        let ConnectionWithoutShortServer {
+            insecure,
+            api_key,
+            server,
+        } = options;
+        Self {
+            insecure,
+            api_key,
+            server,
+        }
+    }
+}
+
+/// Colours.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct Color {
+    /// When to colour the output: always, auto or never.
+    #[arg(long = "color", value_name = "WHEN", value_parser = ColorWhen::parse, default_value = "auto", hide_default_value = true)]
+    pub(crate) when: ColorWhen,
+}
+
+/// Options of `kes ls`.
+#[derive(Args, Debug)]
+pub(crate) struct LsArgs {
+    /// What the names start with.
+    pub(crate) prefix: Option<String>,
+    /// List identities.
+    #[arg(short, long, conflicts_with = "policy")]
+    pub(crate) identity: bool,
+    /// List policies.
+    #[arg(short, long)]
+    pub(crate) policy: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) color: Color,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+/// What all commands about keys take.
+#[derive(Args, Debug)]
+pub(crate) struct KeyOptions {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[arg(short, long, hide = true)]
+    pub(crate) enclave: Option<String>,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+/// Sub-commands of `kes key`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Create keys.
+    Create {
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+        #[command(flatten)]
+        options: KeyOptions,
+    },
+    /// Import a key.
+    Import {
+        name: String,
+        /// The key: 32 bytes in base64.
+        key: String,
+        #[command(flatten)]
+        options: KeyOptions,
+    },
+    /// Describe a key.
+    Info {
+        name: String,
+        #[command(flatten)]
+        options: KeyOptions,
+        #[command(flatten)]
+        color: Color,
+    },
+    /// List keys.
+    #[command(alias = "list")]
+    Ls {
+        /// What the names start with.
+        pattern: Option<String>,
+        #[command(flatten)]
+        options: KeyOptions,
+        #[command(flatten)]
+        color: Color,
+    },
+    /// Delete keys. What they have encrypted is lost.
+    #[command(alias = "delete")]
+    Rm {
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+        #[command(flatten)]
+        options: KeyOptions,
+    },
+    /// Encrypt a message.
+    Encrypt {
+        name: String,
+        /// The message, as it is.
+        message: String,
+        #[command(flatten)]
+        options: KeyOptions,
+    },
+    /// Decrypt a ciphertext.
+    Decrypt {
+        name: String,
+        /// The ciphertext in base64.
+        ciphertext: String,
+        /// The context that it was encrypted with, in base64.
+        context: Option<String>,
+        #[command(flatten)]
+        options: KeyOptions,
+    },
+    /// Make a data encryption key.
+    #[command(alias = "derive")]
+    Dek {
+        name: String,
+        /// A context that decryption must repeat, in base64.
+        context: Option<String>,
+        #[command(flatten)]
+        options: KeyOptions,
+    },
+}
+
+/// Sub-commands of `kes identity`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IdentityCommand {
+    /// Make a private key and a certificate.
+    New(IdentityNewArgs),
+    /// Show the identity of certificates or API keys.
+    Of(IdentityOfArgs),
+    /// Describe an identity.
+    Info {
+        /// The identity; the own one if not given.
+        identity: Option<String>,
+        #[command(flatten)]
+        options: KeyOptions,
+        #[command(flatten)]
+        color: Color,
+    },
+    /// List identities.
+    #[command(alias = "list")]
+    Ls {
+        /// What the identities start with.
+        pattern: Option<String>,
+        #[command(flatten)]
+        options: KeyOptions,
+        #[command(flatten)]
+        color: Color,
+    },
+}
+
+/// Options of `kes identity new`.
+#[derive(Args, Debug)]
+pub(crate) struct IdentityNewArgs {
+    /// Common name of the certificate.
+    pub(crate) subject: Option<String>,
+    /// Write the private key to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Write the certificate to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// IP address that the certificate is valid for; may be repeated.
+    #[arg(long, value_name = "IP")]
+    pub(crate) ip: Vec<String>,
+    /// DNS name that the certificate is valid for; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) dns: Vec<String>,
+    /// How long the certificate is valid; 720h if not given.
+    #[arg(long, alias = "time", short_alias = 't', value_name = "DURATION", value_parser = positive_duration)]
+    pub(crate) expiry: Option<Duration>,
+    /// Encrypt the private key with a password.
+    #[arg(long)]
+    pub(crate) encrypt: bool,
+    /// Replace existing files.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    #[arg(long, hide = true)]
+    pub(crate) server: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `kes identity of`.
+#[derive(Args, Debug)]
+pub(crate) struct IdentityOfArgs {
+    /// API keys, or files with a certificate; - for the standard input.
+    #[arg(value_name = "KEY|FILE")]
+    pub(crate) subjects: Vec<String>,
+    #[arg(long, hide = true, value_name = "ALGORITHM")]
+    pub(crate) hash: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `kes status`.
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    /// Show the endpoint only.
+    #[arg(short, long)]
+    pub(crate) short: bool,
+    /// Show the APIs too.
+    #[arg(long)]
+    pub(crate) api: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) color: Color,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionWithoutShortServer,
+}
+
+/// Options that `kes update` had.
+#[derive(Args, Debug)]
+pub(crate) struct UpdateArgs {
+    #[arg(hide = true)]
+    pub(crate) version: Option<String>,
+    #[arg(short = 'k', long, hide = true)]
+    pub(crate) insecure: bool,
+    #[arg(short, long, hide = true)]
+    pub(crate) downgrade: bool,
+    #[arg(short, long, hide = true)]
+    pub(crate) output: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    pub(crate) os: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) arch: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) minisign_key: Option<String>,
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match kes_config::duration::parse(text) {
+        Ok(duration) if duration.is_zero() => Err("must be longer than zero".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,322 @@
+use super::*;
+
+fn parsed(line: &[&str]) -> Result<Cli, String> {
+    let words = ["/usr/bin/kes"].iter().chain(line).map(OsString::from);
+    match parse(words) {
+        Ok(Parsed::Run(cli)) => Ok(*cli),
+        Ok(Parsed::Help(help)) => Err(format!("help: {help}")),
+        Err(Failure::Usage(message)) => Err(message),
+        Err(Failure::NoCommand(help)) => Err(format!("group: {help}")),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+fn error(line: &[&str]) -> String {
+    parsed(line).expect_err("the command line is wrong")
+}
+
+fn server(line: &[&str]) -> ServerArgs {
+    let line: Vec<_> = ["server"].iter().chain(line).copied().collect();
+    match parsed(&line).unwrap().command {
+        Some(TopCommand::Server(args)) => args,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ls(line: &[&str]) -> LsArgs {
+    let line: Vec<_> = ["ls"].iter().chain(line).copied().collect();
+    match parsed(&line).unwrap().command {
+        Some(TopCommand::Ls(args)) => args,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn identity_new(line: &[&str]) -> IdentityNewArgs {
+    let line: Vec<_> = ["identity", "new"].iter().chain(line).copied().collect();
+    match parsed(&line).unwrap().command {
+        Some(TopCommand::Identity {
+            command: Some(IdentityCommand::New(args)),
+            ..
+        }) => args,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn values_of_long_options_stand_after_an_equals_sign_or_a_space() {
+    for line in [
+        &["--addr", "1.2.3.4:5"][..],
+        &["--addr=1.2.3.4:5"],
+        &["-addr", "1.2.3.4:5"],
+        &["-addr=1.2.3.4:5"],
+    ] {
+        assert_eq!(server(line).addr.as_deref(), Some("1.2.3.4:5"), "{line:?}");
+    }
+    assert_eq!(
+        server(&["--addr", "-x"]).addr.as_deref(),
+        Some("-x"),
+        "the next argument is the value, whatever it is"
+    );
+    assert_eq!(server(&["--root="]).root.as_deref(), Some(""));
+}
+
+#[test]
+fn short_options_cluster() {
+    let args = ls(&["-ik"]);
+    assert!(args.identity && args.connection.insecure);
+    for line in [
+        &["-ka", "KEY"][..],
+        &["-kaKEY"],
+        &["-ka=KEY"],
+        &["-k", "-a=KEY"],
+        &["-k=true", "--api-key=KEY"],
+    ] {
+        let args = ls(line);
+        assert!(args.connection.insecure, "{line:?}");
+        assert_eq!(args.connection.api_key.as_deref(), Some("KEY"), "{line:?}");
+    }
+    assert_eq!(
+        error(&["ls", "-kx"]),
+        "unknown option '-x' in '-kx'; see 'kes ls --help'"
+    );
+}
+
+#[test]
+fn a_single_dash_is_enough_for_a_long_option() {
+    assert!(ls(&["-json"]).json);
+    assert_eq!(ls(&["-server", "a:1"]).connection.server.as_deref(), Some("a:1"));
+    assert!(identity_new(&["-force"]).force);
+}
+
+#[test]
+fn options_and_arguments_mix() {
+    let args = ls(&["prefix", "-k", "--json"]);
+    assert!(args.json && args.connection.insecure && args.prefix.as_deref() == Some("prefix"));
+    assert_eq!(ls(&["--json", "--", "-k"]).prefix.as_deref(), Some("-k"));
+    assert_eq!(ls(&["-"]).prefix.as_deref(), Some("-"));
+}
+
+#[test]
+fn booleans_take_a_value_after_an_equals_sign_only() {
+    for yes in ["1", "t", "TRUE", "on", "Yes"] {
+        assert!(ls(&[&format!("--insecure={yes}")]).connection.insecure, "{yes}");
+    }
+    for no in ["0", "f", "False", "off", "no"] {
+        assert!(
+            !ls(&["-k", &format!("--insecure={no}")]).connection.insecure,
+            "{no}"
+        );
+    }
+    assert_eq!(ls(&["--insecure", "true"]).prefix.as_deref(), Some("true"));
+    assert_eq!(
+        error(&["ls", "--json=maybe"]),
+        "invalid value 'maybe' for '--json': want true or false; see 'kes ls --help'"
+    );
+}
+
+#[test]
+fn of_a_repeated_option_the_last_counts_and_lists_grow() {
+    assert_eq!(
+        server(&["--addr=a:1", "--addr", "b:2"]).addr.as_deref(),
+        Some("b:2")
+    );
+    assert_eq!(
+        identity_new(&["--ip", "1.1.1.1", "--ip=2.2.2.2"]).ip,
+        ["1.1.1.1", "2.2.2.2"]
+    );
+}
+
+#[test]
+fn an_optional_value_does_not_swallow_the_next_option() {
+    let args = server(&["--auth", "--config=/etc/default/kes-config.yaml"]);
+    assert_eq!(args.auth.as_deref(), Some(""));
+    assert_eq!(args.config.unwrap(), Path::new("/etc/default/kes-config.yaml"));
+    for line in [
+        &["--auth", "off"][..],
+        &["--auth=off"],
+        &["-auth", "off"],
+        &["--mtls-auth=off"],
+        &["--mtls-auth", "off"],
+    ] {
+        assert_eq!(server(line).auth.as_deref(), Some("off"), "{line:?}");
+    }
+    assert_eq!(server(&["--auth"]).auth.as_deref(), Some(""));
+    assert_eq!(server(&[]).auth, None);
+}
+
+#[test]
+fn options_are_not_abbreviated() {
+    assert_eq!(
+        error(&["ls", "--insec"]),
+        "unknown option '--insec'; see 'kes ls --help'"
+    );
+}
+
+#[test]
+fn errors_name_the_word_and_the_command_that_helps() {
+    for (line, want) in [
+        (
+            &["frobnicate"][..],
+            "unknown command 'frobnicate'; see 'kes --help'",
+        ),
+        (
+            &["key", "frobnicate"],
+            "unknown command 'frobnicate'; see 'kes key --help'",
+        ),
+        (
+            &["key", "create", "--frobnicate"],
+            "unknown option '--frobnicate'; see 'kes key create --help'",
+        ),
+        (
+            &["key", "create"],
+            "missing argument NAME...; see 'kes key create --help'",
+        ),
+        (
+            &["key", "import", "name"],
+            "missing argument KEY; see 'kes key import --help'",
+        ),
+        (
+            &["key", "info", "a", "b"],
+            "unexpected argument 'b'; see 'kes key info --help'",
+        ),
+        (
+            &["ls", "--server"],
+            "option '--server' needs a value; see 'kes ls --help'",
+        ),
+        (
+            &["ls", "-i", "-p"],
+            "'--identity' cannot be used with '--policy'; see 'kes ls --help'",
+        ),
+        (
+            &["ls", "--color=pink"],
+            "invalid value 'pink' for '--color': want always, auto or never; see 'kes ls --help'",
+        ),
+        (
+            &["status", "extra"],
+            "unexpected argument 'extra'; see 'kes status --help'",
+        ),
+        (
+            &["--version", "extra"],
+            "unknown command 'extra'; see 'kes --help'",
+        ),
+        (
+            &["identity", "new", "a", "b"],
+            "unexpected argument 'b'; see 'kes identity new --help'",
+        ),
+        (
+            &["identity", "x", "y"],
+            "unexpected argument 'y'; see 'kes identity --help'",
+        ),
+    ] {
+        assert_eq!(error(line), want, "{line:?}");
+    }
+    let expiry = error(&["identity", "new", "--expiry=300"]);
+    assert!(
+        expiry.starts_with("invalid value '300' for '--expiry': must be a duration"),
+        "{expiry}"
+    );
+    for expiry in ["0s", "-5m", "-1h"] {
+        let message = error(&["identity", "new", "--expiry", expiry]);
+        assert!(
+            message.starts_with(&format!("invalid value '{expiry}' for '--expiry'")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn durations_have_days() {
+    for line in [
+        &["--expiry", "365d"][..],
+        &["--time=8760h"],
+        &["-t", "8760h"],
+        &["-t8760h"],
+    ] {
+        assert_eq!(
+            identity_new(line).expiry.unwrap().as_secs(),
+            31_536_000,
+            "{line:?}"
+        );
+    }
+}
+
+#[test]
+fn help_is_for_the_command_at_hand() {
+    assert!(error(&["--help"]).starts_with("help: "));
+    let help = error(&["key", "create", "-h"]);
+    assert!(help.contains("Usage: kes key create"), "{help}");
+    assert!(error(&["key"]).starts_with("group: "));
+    assert!(error(&[]).starts_with("group: "));
+    assert!(parsed(&["identity"]).is_ok(), "this group is a command, too");
+}
+
+#[test]
+fn help_names_the_program_as_it_was_called() {
+    let outcome = parse(["./bin/my-kes", "ls", "--help"].map(OsString::from));
+    let Ok(Parsed::Help(help)) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(help.contains("Usage: my-kes ls"), "{help}");
+}
+
+#[test]
+fn commands_that_are_gone_name_what_takes_their_place() {
+    for (line, want) in [
+        (&["init", "--config", "f", "dir"][..], "keystore"),
+        (&["enclave", "create", "x", "-k"], "one server per tenant"),
+        (&["secret", "ls"], "no replacement"),
+        (&["policy", "assign", "p", "id"], "SIGHUP"),
+        (&["policy", "add", "p", "f"], "SIGHUP"),
+        (&["identity", "forget", "id"], "SIGHUP"),
+    ] {
+        let message = error(line);
+        assert!(
+            message.contains("does not exist any more") && message.contains(want),
+            "{message}"
+        );
+    }
+    for line in [
+        &["policy", "ls"][..],
+        &["log"],
+        &["log", "trace"],
+        &["metric"],
+        &["migrate", "--from", "x"],
+        &["tool", "migrate"],
+    ] {
+        let message = error(line);
+        assert!(message.ends_with("is not built yet"), "{message}");
+    }
+}
+
+#[test]
+fn command_lines_of_public_documents_parse() {
+    for line in [
+        // "AWS Secrets Manager" tutorial, also in Chinese.
+        "kes identity new --ip 127.0.0.1 localhost",
+        "kes identity new --key=client.key --cert=client.crt MyApp",
+        "kes identity of client.crt",
+        "kes server --config config.yml --auth off",
+        "kes server --config config.yml --auth off --mlock",
+        "kes server --auth --config=/etc/default/kes-config.yaml",
+        "kes key create my-key-1",
+        "kes key dek my-key-1",
+        // "Deploy MinIO and KES with Server-Side Encryption", 2023.
+        "kes --version",
+        "kes identity new kes_server --key /opt/kes/certs/kes-server.key --cert /opt/kes/certs/kes-server.cert --ip 127.0.0.1 --dns localhost",
+        "kes identity of /opt/minio/certs/minio-kes.cert",
+        "kes server --auth=off --config=/opt/kes/config/kes-config.yaml",
+        "kes server --config=/opt/kes/config.yaml",
+        "kes key create -k encrypted-bucket-key",
+        // "MinIO KMS Quickstart Guide", 2020.
+        "kes tool identity new MinIO --key=minio.key --cert=minio.cert --time=8760h",
+        "kes tool identity of minio.cert",
+        "kes server --config=kes-config.toml --mlock --root=disabled --mtls-auth=ignore",
+        "kes key create minio-key-1 -k",
+        // The guide to running without a configuration.
+        "kes server --cert server.crt --key private.key --root 7bbffa635fc160ef8048a344a53aab54e472e5c654c6339a9cec9223301808c7",
+        "kes server --tls-key server.key --tls-cert server.crt -q",
+    ] {
+        let words: Vec<_> = line.split(' ').skip(1).collect();
+        assert!(parsed(&words).is_ok(), "{line}: {:?}", parsed(&words));
+    }
+}

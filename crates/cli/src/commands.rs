@@ -1,0 +1,103 @@
+//! The commands.
+
+mod identity;
+mod identity_new;
+mod key;
+mod list;
+mod server;
+mod status;
+mod timestamp;
+
+use crate::args::{Cli, IdentityCommand, ToolCommand, ToolIdentityCommand, TopCommand};
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+use crate::version;
+
+/// Runs the command that `cli` asks for.
+pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
+    let Cli {
+        version,
+        auto_completion,
+        update,
+        command,
+    } = cli;
+    if version {
+        return context.output.text(&version::describe());
+    }
+    if update {
+        return Err(no_update());
+    }
+    if auto_completion {
+        return Err(Failure::Usage(
+            "`kes --auto-completion` is not built yet".to_owned(),
+        ));
+    }
+    match command {
+        Some(TopCommand::Server(args)) => server::run(args, context),
+        Some(TopCommand::Ls(args)) => list::run(args, context),
+        Some(TopCommand::Key { command }) => key::run(command, context),
+        Some(TopCommand::Identity {
+            command: Some(command),
+            subject: _,
+        }) => match command {
+            IdentityCommand::New(args) => identity_new::run(args, context),
+            IdentityCommand::Of(args) => identity::of(&args, context),
+            IdentityCommand::Info {
+                identity,
+                options,
+                color,
+            } => {
+                context.set_color(color.when);
+                identity::info(identity.as_deref(), &options, context)
+            }
+            IdentityCommand::Ls {
+                pattern,
+                options,
+                color,
+            } => {
+                context.set_color(color.when);
+                context.warn_about_enclave(options.enclave.as_deref());
+                let pattern = pattern.as_deref();
+                list::list(
+                    list::What::Identities,
+                    pattern,
+                    options.json,
+                    &options.connection,
+                    context,
+                )
+            }
+        },
+        Some(TopCommand::Identity {
+            command: None,
+            subject: Some(subject),
+        }) => identity::show(&subject, context),
+        Some(TopCommand::Identity {
+            command: None,
+            subject: None,
+        }) => identity::generate(context),
+        Some(TopCommand::Status(args)) => status::run(args, context),
+        Some(TopCommand::Update(_)) => Err(no_update()),
+        Some(TopCommand::Tool {
+            command: ToolCommand::Identity { command },
+        }) => match command {
+            ToolIdentityCommand::New(args) => {
+                context.deprecated("kes tool identity new", "use kes identity new");
+                identity_new::run_with_files(args, context)
+            }
+            ToolIdentityCommand::Of(args) => {
+                context.deprecated("kes tool identity of", "use kes identity of");
+                identity::of(&args, context)
+            }
+        },
+        Some(TopCommand::Policy | TopCommand::Log | TopCommand::Metric | TopCommand::Migrate) | None => {
+            unreachable!("the argument parser answers for commands that are not built")
+        }
+    }
+}
+
+fn no_update() -> Failure {
+    Failure::Usage(
+        "this program does not update itself: install a new release in the way that you installed this one"
+            .to_owned(),
+    )
+}

@@ -1,0 +1,319 @@
+//! `kes identity`: who one is.
+
+use std::io::{self, IsTerminal as _, Read as _};
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow, bail};
+use kes_client::{IdentityInfo, PolicyInfo};
+use kes_crypto::ApiKey;
+use kes_crypto::pem::PrivateKeyDer;
+use kes_types::Identity;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use serde::Serialize;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+use zeroize::Zeroizing;
+
+use super::timestamp;
+use crate::args::{IdentityOfArgs, KeyOptions};
+use crate::connection::{block_on, client, private_key};
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+
+const API_KEY_PREFIX: &str = "kes:v1:";
+/// Larger than any certificate chain; a device or a wrong file is not read to its end.
+const MAX_FILE: u64 = 16 << 20;
+
+/// `kes identity`: a new API key.
+pub(crate) fn generate(context: &mut Context<'_>) -> Outcome {
+    let key = ApiKey::generate()?;
+    print_new(&key, context.output)
+}
+
+fn print_new(key: &ApiKey, output: &mut Output) -> Outcome {
+    let text = key.to_secret_text();
+    if !output.is_terminal() {
+        return output.text(&text);
+    }
+    output.text(&format!(
+        "\n  API key:   {}\n  Identity:  {}\n\n",
+        *text,
+        key.identity()
+    ))?;
+    output.line("Keep the API key secret. It is shown only once and cannot be recovered.")
+}
+
+/// `kes identity X`: the identity of an API key or certificate, or the API key of a private key.
+pub(crate) fn show(subject: &str, context: &mut Context<'_>) -> Outcome {
+    if let Ok(key) = ApiKey::parse(subject) {
+        return print_identity(key.identity(), context.output);
+    }
+    if subject.starts_with(API_KEY_PREFIX) {
+        ApiKey::parse(subject)?;
+    }
+    let path = Path::new(subject);
+    if !path.exists() {
+        return Err(anyhow!("'{subject}' is neither an API key nor a file").into());
+    }
+    let pem = read(path)?;
+    match first_block(&pem) {
+        Some(Block::Certificate) => {
+            print_identity(&identity_of(&pem).context(subject.to_owned())?, context.output)
+        }
+        Some(Block::PrivateKey) => {
+            let key = match private_key(&pem, path, &context.environment)? {
+                PrivateKeyDer::Pkcs8(der) => ApiKey::from_pkcs8(&der),
+                PrivateKeyDer::Pkcs1(_) | PrivateKeyDer::Sec1(_) => Err(kes_crypto::BadApiKey::NotEd25519),
+            };
+            print_api_key(&key.context(subject.to_owned())?, context.output)
+        }
+        None => Err(anyhow!("{subject} holds neither a certificate nor a private key").into()),
+    }
+}
+
+fn print_api_key(key: &ApiKey, output: &mut Output) -> Outcome {
+    let text = key.to_secret_text();
+    if !output.is_terminal() {
+        return output.text(&text);
+    }
+    output.text(&format!("\n  API key:  {}\n\n", *text))?;
+    output.line("Keep the API key secret.")
+}
+
+fn print_identity(identity: &Identity, output: &mut Output) -> Outcome {
+    if output.is_terminal() {
+        output.text(&format!("\n  Identity:  {identity}\n"))
+    } else {
+        output.text(identity.as_str())
+    }
+}
+
+/// The kinds of PEM blocks that matter.
+#[derive(Debug, PartialEq, Eq)]
+enum Block {
+    Certificate,
+    PrivateKey,
+}
+
+/// The kind of the first block that matters.
+fn first_block(pem: &[u8]) -> Option<Block> {
+    pem.split(|byte| *byte == b'\n').find_map(|line| {
+        let label = line
+            .trim_ascii()
+            .strip_prefix(b"-----BEGIN ")?
+            .strip_suffix(b"-----")?;
+        if label == b"CERTIFICATE" {
+            return Some(Block::Certificate);
+        }
+        (label == b"PRIVATE KEY" || label.ends_with(b" PRIVATE KEY")).then_some(Block::PrivateKey)
+    })
+}
+
+/// The identity of the first certificate in `pem`; whatever else is in it does not matter.
+fn identity_of(pem: &[u8]) -> anyhow::Result<Identity> {
+    let der = CertificateDer::pem_slice_iter(pem)
+        .next()
+        .context("there is no certificate")?;
+    let der = der.map_err(|_| anyhow!("the certificate is malformed"))?;
+    let (_, certificate) =
+        X509Certificate::from_der(&der).map_err(|_| anyhow!("the certificate is malformed"))?;
+    Ok(kes_crypto::identity_of_spki(certificate.public_key().raw))
+}
+
+fn read(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    let reading = || format!("cannot read {}", path.display());
+    let file = std::fs::File::open(path).with_context(reading)?;
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(MAX_FILE)
+        .read_to_end(&mut bytes)
+        .with_context(reading)?;
+    Ok(bytes)
+}
+
+/// `kes identity of`: the identities of certificates and API keys.
+pub(crate) fn of(args: &IdentityOfArgs, context: &mut Context<'_>) -> Outcome {
+    let IdentityOfArgs { subjects, hash, json } = args;
+    check_hash(hash.as_deref())?;
+    let subjects = if subjects.is_empty() {
+        if io::stdin().is_terminal() {
+            let message = "missing argument KEY|FILE; see 'kes identity of --help'";
+            return Err(Failure::Usage(message.to_owned()));
+        }
+        &["-".to_owned()]
+    } else {
+        subjects.as_slice()
+    };
+    let identities = subjects
+        .iter()
+        .map(|subject| Ok((subject.as_str(), identity_of_subject(subject)?)));
+    let identities = identities.collect::<anyhow::Result<Vec<_>>>()?;
+    print_identities(&identities, *json, context.output)
+}
+
+fn identity_of_subject(subject: &str) -> anyhow::Result<Identity> {
+    if subject.starts_with(API_KEY_PREFIX) {
+        return Ok(ApiKey::parse(subject)?.identity().clone());
+    }
+    if subject == "-" {
+        let mut pem = Vec::new();
+        io::stdin()
+            .take(MAX_FILE)
+            .read_to_end(&mut pem)
+            .context("cannot read the standard input")?;
+        return identity_of(&pem).context("standard input");
+    }
+    identity_of(&read(Path::new(subject))?).context(subject.to_owned())
+}
+
+/// Servers have only ever known SHA-256, whatever else this program could once compute.
+fn check_hash(hash: Option<&str>) -> anyhow::Result<()> {
+    let Some(hash) = hash else { return Ok(()) };
+    match hash.to_ascii_uppercase().replace('-', "").as_str() {
+        "SHA256" => Ok(()),
+        "SHA384" | "SHA512" => {
+            bail!("--hash {hash} is not supported any more: identities are SHA-256 hashes")
+        }
+        _ => bail!("invalid value '{hash}' for '--hash': want SHA256"),
+    }
+}
+
+fn print_identities(identities: &[(&str, Identity)], json: bool, output: &mut Output) -> Outcome {
+    if let ([(_, identity)], false) = (identities, json) {
+        return print_identity(identity, output);
+    }
+    for (name, identity) in identities {
+        if output.is_terminal() && !json {
+            output.line(&format!("{name}: {identity}"))?;
+        } else {
+            #[derive(Serialize)]
+            struct Named<'a> {
+                name: &'a str,
+                identity: &'a str,
+            }
+            output.json(
+                &Named {
+                    name,
+                    identity: identity.as_str(),
+                },
+                false,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// `kes identity info`.
+pub(crate) fn info(identity: Option<&str>, options: &KeyOptions, context: &mut Context<'_>) -> Outcome {
+    context.warn_about_enclave(options.enclave.as_deref());
+    let client = client(&options.connection, context)?;
+    let mut info = block_on(async {
+        match identity {
+            Some(identity) => client.describe_identity(identity).await,
+            None => client.describe_self().await,
+        }
+    })?;
+    if let (Some(identity), true) = (identity, info.identity.is_empty()) {
+        info.identity = identity.to_owned();
+    }
+    print_info(&info, identity.is_none(), options.json, context.output)
+}
+
+fn print_info(info: &IdentityInfo, is_self: bool, json: bool, output: &mut Output) -> Outcome {
+    if json {
+        return output.json(&info_as_json(info), output.is_terminal());
+    }
+    let IdentityInfo {
+        identity,
+        admin,
+        created_at,
+        created_by,
+        policy,
+    } = info;
+    let mut line = |label: &str, value: &str| output.line(format!("{label:<11} {value}").trim_end());
+    line("Identity", identity)?;
+    if let (Some(policy), false) = (policy, is_self) {
+        line("Policy", &policy.name)?;
+    }
+    if let Some(created_at) = created_at {
+        line("Created At", &timestamp::local(*created_at))?;
+    }
+    line("Role", if *admin { "Admin" } else { "User" })?;
+    if !created_by.is_empty() {
+        line("Created By", created_by)?;
+    }
+    let (Some(policy), true) = (policy, is_self) else {
+        return Ok(());
+    };
+    let PolicyInfo {
+        name,
+        created_at,
+        created_by: _,
+        allow,
+        deny,
+    } = policy;
+    line("", "")?;
+    line("Policy", name)?;
+    if let Some(created_at) = created_at {
+        line("Created At", &timestamp::local(*created_at))?;
+    }
+    for (label, rules) in [("Allow", allow), ("Deny", deny)] {
+        if !rules.is_empty() {
+            line(label, "")?;
+        }
+        for rule in rules {
+            line("", &format!("· {rule}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn info_as_json(info: &IdentityInfo) -> impl Serialize {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use kes_types::wire::{Empty, RuleSet};
+    use time::format_description::well_known::Rfc3339;
+
+    #[derive(Serialize)]
+    struct Info<'a> {
+        identity: &'a str,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        admin: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        policy: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        created_at: Option<String>,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        created_by: &'a str,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        allow: RuleSet,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        deny: RuleSet,
+    }
+    let rules = |rules: &BTreeSet<String>| rules.iter().map(|rule| (rule.clone(), Empty {})).collect();
+    let IdentityInfo {
+        identity,
+        admin,
+        created_at,
+        created_by,
+        policy,
+    } = info;
+    Info {
+        identity,
+        admin: *admin,
+        policy: policy.as_ref().map(|policy| policy.name.as_str()),
+        created_at: created_at.and_then(|at| at.format(&Rfc3339).ok()),
+        created_by,
+        allow: policy
+            .as_ref()
+            .map(|policy| rules(&policy.allow))
+            .unwrap_or_default(),
+        deny: policy
+            .as_ref()
+            .map(|policy| rules(&policy.deny))
+            .unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

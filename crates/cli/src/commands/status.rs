@@ -1,0 +1,283 @@
+//! `kes status`.
+
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use kes_client::Endpoint;
+use kes_types::wire::{ApiRoute, StatusResponse};
+use serde::Serialize;
+
+use crate::args::StatusArgs;
+use crate::connection::{block_on, client};
+use crate::context::Context;
+use crate::failure::Outcome;
+use crate::output::Output;
+
+pub(crate) fn run(args: StatusArgs, context: &mut Context<'_>) -> Outcome {
+    let StatusArgs {
+        short,
+        api,
+        json,
+        color,
+        connection,
+    } = args;
+    context.set_color(color.when);
+    let client = client(&connection.into(), context)?;
+    let clock = context.clock.clone();
+    let (status, latency, routes) = block_on(async {
+        let start = clock.monotonic();
+        let status = client.status().await?;
+        let latency = clock.monotonic().since(start);
+        let routes = if api { Some(client.api().await?) } else { None };
+        Ok((status, latency, routes))
+    })?;
+    let mut routes = routes;
+    if let Some(routes) = &mut routes {
+        routes.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+    if json {
+        return print_json(&status, routes.as_deref(), short, context.output);
+    }
+    let [endpoint, ..] = client.endpoints() else {
+        return Ok(());
+    };
+    print_text(
+        endpoint,
+        &status,
+        latency,
+        routes.as_deref(),
+        short,
+        context.output,
+    )
+}
+
+fn print_json(
+    status: &StatusResponse,
+    routes: Option<&[ApiRoute]>,
+    short: bool,
+    output: &mut Output,
+) -> Outcome {
+    let indent = output.is_terminal() && !short;
+    if let Some(routes) = routes {
+        return output.json(&routes, indent);
+    }
+    let StatusResponse {
+        version,
+        os,
+        arch,
+        uptime,
+        num_cpu,
+        num_cpu_used,
+        mem_heap_used,
+        mem_stack_used,
+        keystore_latency,
+        keystore_unreachable,
+        keystore_unavailable,
+    } = status;
+    #[derive(Serialize)]
+    struct Status<'a> {
+        version: &'a str,
+        os: &'a str,
+        arch: &'a str,
+        uptime: u64,
+        num_cpu: usize,
+        num_cpu_used: usize,
+        mem_heap_used: u64,
+        mem_stack_used: u64,
+        keystore_latency: u64,
+        keystore_unreachable: bool,
+        keystore_unavailable: bool,
+    }
+    let status = Status {
+        version,
+        os,
+        arch,
+        uptime: *uptime,
+        num_cpu: *num_cpu,
+        num_cpu_used: *num_cpu_used,
+        mem_heap_used: *mem_heap_used,
+        mem_stack_used: *mem_stack_used,
+        keystore_latency: keystore_latency.unwrap_or_default(),
+        keystore_unreachable: *keystore_unreachable,
+        keystore_unavailable: *keystore_unavailable,
+    };
+    output.json(&status, indent)
+}
+
+fn print_text(
+    endpoint: &Endpoint,
+    status: &StatusResponse,
+    latency: Duration,
+    routes: Option<&[ApiRoute]>,
+    short: bool,
+    output: &mut Output,
+) -> Outcome {
+    let is_well = !status.keystore_unreachable && !status.keystore_unavailable;
+    let color = if is_well { AnsiColor::Green } else { AnsiColor::Red };
+    let dot = output.paint(color.on_default(), "●");
+    output.line(&format!("{dot} {endpoint}"))?;
+    if !short {
+        for (label, value) in [
+            ("Version", status.version.clone()),
+            ("Uptime", uptime(status.uptime)),
+            ("Latency", format!("{}ms", latency.as_millis())),
+            ("OS", status.os.clone()),
+            ("CPUs", format!("{} {}", status.num_cpu_used, status.arch)),
+            ("Memory", String::new()),
+            ("· Heap", size(status.mem_heap_used)),
+            ("· Stack", size(status.mem_stack_used)),
+        ] {
+            output.line(format!("  {label:<8} {value}").trim_end())?;
+        }
+    }
+    if status.keystore_unreachable {
+        output.line("  The key store is unreachable")?;
+    } else if status.keystore_unavailable {
+        output.line("  The key store is unavailable")?;
+    }
+    let Some(routes) = routes else { return Ok(()) };
+    let header = format!("{:<7} {:<28} {}", "Method", "API", "Timeout");
+    let header = output.paint(Style::new().underline(), &header);
+    output.text(&format!("\n{header}\n"))?;
+    for ApiRoute {
+        method,
+        path,
+        max_body: _,
+        timeout,
+    } in routes
+    {
+        let timeout = if *timeout == 0 {
+            "Inf".to_owned()
+        } else {
+            format!("{timeout}s")
+        };
+        output.line(&format!("{method:<7} {path:<28} {timeout}"))?;
+    }
+    Ok(())
+}
+
+/// How long the server has been up, in the largest unit that says something. Never more than it was.
+fn uptime(seconds: u64) -> String {
+    let count = |number: u64, unit: &str| format!("{number} {unit}{}", if number == 1 { "" } else { "s" });
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => count(seconds, "second"),
+        (0, 0, _) => count(minutes, "minute"),
+        (0, _, _) => count(hours, "hour"),
+        _ => format!("{} {}", count(days, "day"), count(hours % 24, "hour")),
+    }
+}
+
+/// A number of bytes in decimal units with one decimal.
+fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (1_000_000_000_000, "TB"),
+        (1_000_000_000, "GB"),
+        (1_000_000, "MB"),
+        (1_000, "kB"),
+    ];
+    match UNITS.iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => {
+            let tenths = u128::from(bytes) * 10 / u128::from(*unit);
+            format!("{}.{}{name}", tenths / 10, tenths % 10)
+        }
+        None => format!("{bytes}B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::testing::output;
+
+    fn status() -> StatusResponse {
+        StatusResponse {
+            version: "0.1.0".to_owned(),
+            os: "linux".to_owned(),
+            arch: "amd64".to_owned(),
+            uptime: 129_600,
+            num_cpu: 4,
+            num_cpu_used: 2,
+            mem_heap_used: 3_141_592,
+            mem_stack_used: 900,
+            keystore_latency: Some(1),
+            ..StatusResponse::default()
+        }
+    }
+
+    fn text(status: &StatusResponse, routes: Option<&[ApiRoute]>, short: bool) -> String {
+        let (mut output, captured) = output(true);
+        let endpoint = Endpoint::parse("https://127.0.0.1:7373").unwrap();
+        print_text(
+            &endpoint,
+            status,
+            Duration::from_millis(7),
+            routes,
+            short,
+            &mut output,
+        )
+        .unwrap();
+        captured.text()
+    }
+
+    #[test]
+    fn the_state_is_shown_line_by_line() {
+        assert_eq!(
+            text(&status(), None, false),
+            "● 127.0.0.1:7373\n  Version  0.1.0\n  Uptime   1 day 12 hours\n  Latency  7ms\n  OS       linux\n  \
+             CPUs     2 amd64\n  Memory\n  · Heap   3.1MB\n  · Stack  900B\n"
+        );
+        assert_eq!(text(&status(), None, true), "● 127.0.0.1:7373\n");
+    }
+
+    #[test]
+    fn a_key_store_that_is_not_there_is_shown() {
+        let status = StatusResponse {
+            keystore_latency: None,
+            keystore_unreachable: true,
+            ..status()
+        };
+        assert!(text(&status, None, true).ends_with("unreachable\n"));
+        let (mut output, captured) = output(false);
+        print_json(&status, None, false, &mut output).unwrap();
+        let json = captured.text();
+        assert!(
+            json.contains(r#""keystore_latency":0,"keystore_unreachable":true"#),
+            "{json}"
+        );
+    }
+
+    #[test]
+    fn apis_are_a_table() {
+        let route = |path: &str, timeout| ApiRoute {
+            method: "GET".to_owned(),
+            path: path.to_owned(),
+            max_body: 0,
+            timeout,
+        };
+        assert_eq!(
+            text(
+                &status(),
+                Some(&[route("/v1/log/audit", 0), route("/version", 10)]),
+                true
+            ),
+            "● 127.0.0.1:7373\n\nMethod  API                          Timeout\n\
+             GET     /v1/log/audit                Inf\nGET     /version                     10s\n"
+        );
+    }
+
+    #[test]
+    fn time_is_cut_and_not_rounded() {
+        for (seconds, want) in [
+            (0, "0 seconds"),
+            (59, "59 seconds"),
+            (60, "1 minute"),
+            (3599, "59 minutes"),
+            (86_399, "23 hours"),
+            (129_600, "1 day 12 hours"),
+            (172_799, "1 day 23 hours"),
+        ] {
+            assert_eq!(uptime(seconds), want);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! How a command ends that does not succeed.
+
+use std::io;
+use std::process::ExitCode;
+
+use crate::output::{self, Output};
+
+/// The outcome of a command.
+pub(crate) type Outcome<T = ()> = Result<T, Failure>;
+
+/// How a command ends that does not succeed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The command line is wrong. The text says what to do about it.
+    Usage(String),
+    /// A group of commands was named but none of them: its help goes to the standard error output.
+    NoCommand(String),
+    /// Ctrl-C: whoever pressed it knows.
+    Interrupted,
+    /// Nobody reads the output any more.
+    BrokenPipe,
+    /// Anything else.
+    Error(anyhow::Error),
+}
+
+impl Failure {
+    /// Says what is to be said, and gives the exit code.
+    pub(crate) fn report(self, output: &Output) -> ExitCode {
+        match self {
+            Self::Usage(message) => output.error(&message),
+            Self::NoCommand(help) => {
+                output::to_stderr(&help);
+                return ExitCode::from(2);
+            }
+            Self::Interrupted => {}
+            Self::BrokenPipe => return ExitCode::SUCCESS,
+            Self::Error(error) => output.error(&one_line(&error)),
+        }
+        ExitCode::FAILURE
+    }
+}
+
+/// The whole chain of causes on one line.
+fn one_line(error: &anyhow::Error) -> String {
+    format!("{error:#}")
+        .lines()
+        .map(str::trim)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        match error.downcast_ref::<io::Error>() {
+            Some(io) if io.kind() == io::ErrorKind::BrokenPipe => Self::BrokenPipe,
+            _ => Self::Error(error),
+        }
+    }
+}
