@@ -36,5 +36,5 @@ pub use api_key::{ApiKey, BadApiKey};
 pub use cipher::DecryptError;
 pub use identity::identity_of_spki;
 pub use random::{RandomError, fill_random};
-pub use record::{CorruptRecord, ImportError, KeyVersion, NoHmacKey};
+pub use record::{CorruptRecord, DATA_KEY_LEN, ImportError, KeyVersion, NoHmacKey};
 pub use secret::SecretBytes;

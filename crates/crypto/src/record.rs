@@ -3,7 +3,7 @@
 use std::fmt;
 
 use kes_types::Timestamp;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::cipher::{self, IV, NONCE, TAG};
 use crate::ciphertext::{OVERHEAD, Parts};
@@ -11,6 +11,9 @@ use crate::{Algorithm, DecryptError, RandomError, SecretBytes, fill_random};
 
 mod legacy;
 mod protobuf;
+
+/// How many bytes a data key has.
+pub const DATA_KEY_LEN: usize = 32;
 
 /// One version of a master key: what a key store holds under a name.
 ///
@@ -185,7 +188,7 @@ impl KeyVersion {
     /// # Errors
     /// When there is no randomness.
     pub fn seal(&self, plaintext: &[u8], context: &[u8]) -> Result<Vec<u8>, RandomError> {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(plaintext.len() + OVERHEAD);
         self.seal_into(plaintext, context, &mut out)?;
         Ok(out)
     }
@@ -201,12 +204,30 @@ impl KeyVersion {
         Ok(())
     }
 
+    /// A new data key: [`DATA_KEY_LEN`] random bytes, and the same sealed with `context`.
+    ///
+    /// It is [`fill_random`] and [`KeyVersion::seal`] with one call of the generator for both: a call costs as much as the
+    /// encryption itself, however few bytes it fills.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn seal_data_key(&self, context: &[u8]) -> Result<(SecretBytes, Vec<u8>), RandomError> {
+        let mut random = Zeroizing::new([0; DATA_KEY_LEN + IV + NONCE]);
+        fill_random(random.as_mut_slice())?;
+        let (plaintext, random) = random
+            .split_last_chunk()
+            .expect("what seals the data key comes last");
+        let mut ciphertext = Vec::with_capacity(DATA_KEY_LEN + OVERHEAD);
+        self.seal_with(random, plaintext, context, &mut ciphertext);
+        Ok((SecretBytes::copy_of(plaintext), ciphertext))
+    }
+
     fn seal_with(&self, random: &[u8; IV + NONCE], plaintext: &[u8], context: &[u8], out: &mut Vec<u8>) {
         let (iv, nonce) = random.split_first_chunk::<IV>().expect("the IV comes first");
         let nonce = nonce.try_into().expect("the nonce is the rest");
 
         let start = out.len();
-        out.reserve_exact(plaintext.len() + OVERHEAD);
+        out.reserve(plaintext.len() + OVERHEAD);
         out.resize(start + plaintext.len(), 0);
         let mut tag = [0; TAG];
         let ciphertext = out.get_mut(start..).expect("the vector has just grown");

@@ -145,3 +145,21 @@ fn no_two_ciphertexts_are_the_same() {
     let key = key(Algorithm::Aes256);
     assert_ne!(key.seal(b"", b"").unwrap(), key.seal(b"", b"").unwrap());
 }
+
+#[test]
+fn a_data_key_is_new_each_time_and_opens() {
+    for algorithm in [Algorithm::Aes256, Algorithm::ChaCha20] {
+        let key = key(algorithm);
+        let (plaintext, ciphertext) = key.seal_data_key(b"context").unwrap();
+        assert_eq!((plaintext.len(), ciphertext.len()), (32, 76));
+        assert!(key.open(&ciphertext, b"context").unwrap().ct_eq(&plaintext));
+        assert!(key.open(&ciphertext, b"").is_err());
+
+        let (other, other_ciphertext) = key.seal_data_key(b"context").unwrap();
+        assert!(!other.ct_eq(&plaintext));
+        // No random bytes are used twice, neither between the calls nor within one.
+        let random = |ciphertext: &[u8]| ciphertext[48..].to_vec();
+        assert_ne!(random(&ciphertext), random(&other_ciphertext));
+        assert_ne!(random(&ciphertext)[..12], plaintext.expose_secret()[..12]);
+    }
+}
