@@ -1,1 +1,88 @@
-fn main() {}
+//! Measures the server beside the null server, turn by turn, and prints a table for `docs/performance.md`.
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+
+mod check;
+mod compare;
+mod load;
+mod memory;
+mod process;
+mod report;
+mod scenario;
+mod setup;
+mod stats;
+
+use crate::load::Generators;
+use crate::report::Report;
+use crate::scenario::SCENARIOS;
+use crate::setup::{Binaries, Site};
+
+/// Measures the server beside a server that does nothing but TLS and HTTP, and prints a Markdown table.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Three short pairs instead of eleven: to see that it works, not to learn how fast it is.
+    #[arg(long)]
+    quick: bool,
+    /// Only this measurement: a name of the table, or "memory". May be repeated.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// How many times each server is measured.
+    #[arg(long, value_name = "N", default_value_t = 11)]
+    pairs: usize,
+    /// How long one measurement takes.
+    #[arg(long, value_name = "S", default_value_t = 3)]
+    seconds: u32,
+    /// Requests a second of the open loop.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    rate: u32,
+    /// The null server in place of ours: every ratio should be 1, and how far it is from that is how much to believe.
+    #[arg(long)]
+    calibrate: bool,
+}
+
+impl Options {
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let plan = compare::Plan {
+        pairs: if options.quick { 3 } else { options.pairs },
+        seconds: if options.quick { 1 } else { options.seconds },
+        rate: options.rate,
+        calibrate: options.calibrate,
+    };
+    ensure!((1..=1000).contains(&plan.pairs), "--pairs takes 1 to 1000");
+    ensure!((1..=60).contains(&plan.seconds), "--seconds takes 1 to 60");
+    for name in &options.only {
+        let known = name == memory::NAME || SCENARIOS.iter().any(|scenario| scenario.name == name);
+        ensure!(
+            known,
+            "there is no measurement {name:?}: take {}",
+            scenario::names()
+        );
+    }
+
+    let binaries = Binaries::build(options.calibrate)?;
+    let generators = Generators::install()?;
+    let site = Site::new()?;
+    let mut report = Report::new(&binaries, &generators, plan);
+    for scenario in SCENARIOS.iter().filter(|scenario| options.wants(scenario.name)) {
+        let comparison = compare::run(scenario, plan, &site, &binaries, &generators)
+            .await
+            .with_context(|| format!("measuring {}", scenario.name))?;
+        report.comparisons.push((scenario, comparison));
+    }
+    if options.wants(memory::NAME) && !options.calibrate {
+        let memory = memory::run(plan, &site, &binaries, &generators)
+            .await
+            .context("measuring memory")?;
+        report.memory = Some(memory);
+    }
+    println!("{report}");
+    Ok(())
+}
