@@ -114,14 +114,7 @@ fn document(cx: &Context<'_>, text: &str, name: &str) -> Checked<Rc<Node>> {
         return Err(cx.error(None, "", legacy::TOML));
     }
     if text.len() > MAX_SIZE {
-        return Err(cx.error(
-            None,
-            "",
-            format!(
-                "is larger than {} KiB, the most for a configuration",
-                MAX_SIZE >> 10
-            ),
-        ));
+        return Err(cx.error(None, "", TOO_LARGE));
     }
     // A file with another name may be in either format, of which the other one cannot be read yet.
     let other = if ends_in("yaml") || ends_in("yml") {

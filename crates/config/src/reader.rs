@@ -269,37 +269,39 @@ impl Text {
 /// A mapping of which the entries are taken one by one. One that is absent has none.
 pub(crate) struct Section<'a> {
     path: String,
+    /// Where to report what is missing: where it stands, or else the section that it should stand in.
     at: Option<Position>,
+    present: bool,
     fields: Vec<(&'a Entry, bool)>,
 }
 
 impl<'a> Section<'a> {
     /// The whole file.
     pub(crate) fn root(cx: &Context<'_>, node: &'a Node) -> Checked<Self> {
-        Self::new(cx, String::new(), node)
+        Ok(Self {
+            at: None,
+            ..Self::new(cx, String::new(), node)?
+        })
     }
 
+    /// The section in `node`. If that is null, it is absent.
     pub(crate) fn new(cx: &Context<'_>, path: String, node: &'a Node) -> Checked<Self> {
-        match &node.kind {
-            Kind::Null => Ok(Self::absent(path)),
-            Kind::Map(entries) => Ok(Self {
-                path,
-                at: Some(node.at),
-                fields: entries.iter().map(|entry| (entry, false)).collect(),
-            }),
+        let entries: &[Entry] = match &node.kind {
+            Kind::Null => &[],
+            Kind::Map(entries) => entries,
             Kind::Scalar(_) | Kind::List(_) => {
                 let message = format!("must be a section of `key: value` lines, not {}", kind_name(node));
-                Err(cx.error(Some(node.at), &path, message))
+                return Err(cx.error(Some(node.at), &path, message));
             }
-        }
-    }
-
-    const fn absent(path: String) -> Self {
-        Self {
+        };
+        let present = !matches!(node.kind, Kind::Null);
+        let fields = entries.iter().map(|entry| (entry, false)).collect();
+        Ok(Self {
             path,
-            at: None,
-            fields: Vec::new(),
-        }
+            at: Some(node.at),
+            present,
+            fields,
+        })
     }
 
     pub(crate) fn path(&self) -> &str {
@@ -311,7 +313,7 @@ impl<'a> Section<'a> {
     }
 
     pub(crate) const fn is_present(&self) -> bool {
-        self.at.is_some()
+        self.present
     }
 
     /// The path of a key of this section.
@@ -346,7 +348,12 @@ impl<'a> Section<'a> {
         let path = self.path_of(key);
         match self.take(key) {
             Some(entry) => Self::new(cx, path, &entry.value),
-            None => Ok(Self::absent(path)),
+            None => Ok(Self {
+                path,
+                at: self.at,
+                present: false,
+                fields: Vec::new(),
+            }),
         }
     }
 

@@ -12,7 +12,7 @@ pub(crate) fn read(cx: &Context<'_>, mut section: Section<'_>) -> Checked<BTreeM
     let mut lines: HashMap<Verb, usize> = HashMap::new();
     let mut overrides = Vec::new();
     for entry in section.take_all() {
-        let path = section.path_of(&entry.key);
+        let path = section.path_of(entry.key.trim());
         let Some(verb) = verb(&entry.key) else {
             // Not even its `skip_auth` counts: a misspelled path must not open the TLS handshake.
             cx.warn(entry.at, &path, "is not a path of the API and is ignored");

@@ -5,7 +5,7 @@ use crate::keystore::{
     KeyStoreSettings,
 };
 use crate::legacy;
-use crate::reader::{Checked, Context, Section, Text};
+use crate::reader::{Checked, Context, Reported, Section, Text};
 use crate::schema::vault;
 
 /// A key store and where it stands.
@@ -97,17 +97,13 @@ pub(crate) fn read(cx: &Context<'_>, mut keystore: Section<'_>) -> Checked<KeySt
         return Err(reported);
     }
 
-    let selected: Vec<bool> = present
-        .iter()
-        .map(|(backend, section)| backend.is_selected(cx, section))
-        .collect();
-    let count = selected.iter().filter(|selected| **selected).count();
-    if count > 1 {
-        let names: Vec<_> = present
+    let (mut selected, mut blank): (Vec<_>, Vec<_>) = present
+        .into_iter()
+        .partition(|(backend, section)| backend.is_selected(cx, section));
+    if selected.len() > 1 {
+        let names: Vec<_> = selected
             .iter()
-            .zip(&selected)
-            .filter(|(_, on)| **on)
-            .map(|((_, s), _)| format!("`{}`", s.path()))
+            .map(|(_, section)| format!("`{}`", section.path()))
             .collect();
         let message = format!(
             "only one key store can be configured, and there are {}",
@@ -115,19 +111,19 @@ pub(crate) fn read(cx: &Context<'_>, mut keystore: Section<'_>) -> Checked<KeySt
         );
         return Err(cx.error(at, "keystore", message));
     }
-    let only_one = present.len() == 1;
-    let chosen = present
-        .into_iter()
-        .zip(selected)
-        .find(|(_, selected)| *selected || only_one);
-    let Some(((backend, mut section), _)) = chosen else {
-        let message = "no key store is configured: `keystore.fs` keeps keys in a folder, and `--dev` starts a server \
-                       without a configuration that keeps them in memory";
-        return Err(cx.error(at, "keystore", message));
-    };
-    let settings = (backend.read)(cx, &mut section);
-    section.finish(cx);
-    settings
+    if let Some((backend, mut section)) = selected.pop() {
+        let settings = (backend.read)(cx, &mut section);
+        section.finish(cx);
+        return settings;
+    }
+    Err(match blank.as_mut_slice() {
+        [(backend, section)] => backend.not_selected(cx, section),
+        _ => {
+            let message = "no key store is configured: `keystore.fs` keeps keys in a folder, and `--dev` starts a \
+                           server without a configuration that keeps them in memory";
+            cx.error(at, "keystore", message)
+        }
+    })
 }
 
 impl Backend {
@@ -143,10 +139,11 @@ impl Backend {
             return Ok(Some(section).filter(Section::is_present));
         }
         // Documentation has it without the vendor's section.
-        let legacy = keystore.section(cx, "secretsmanager")?;
-        let Some(at) = legacy.at() else {
+        let Some(entry) = keystore.take("secretsmanager") else {
             return Ok(Some(section).filter(Section::is_present));
         };
+        let at = entry.at;
+        let legacy = Section::new(cx, keystore.path_of(&entry.key), &entry.value)?;
         if section.is_present() {
             let message = "stands beside `keystore.aws.secretsmanager`, which is the same: remove one";
             return Err(cx.error(Some(at), legacy.path(), message));
@@ -157,6 +154,20 @@ impl Backend {
             "is deprecated: its place is in the section `keystore.aws`",
         );
         Ok(Some(legacy))
+    }
+
+    /// Reports what is missing for it to be chosen.
+    fn not_selected(&self, cx: &Context<'_>, section: &mut Section<'_>) -> Reported {
+        let key = self.selectors.last().copied().unwrap_or_default();
+        match section.required(
+            cx,
+            key,
+            "without it this key store is not chosen, and there is no other",
+        ) {
+            Err(reported) => reported,
+            // Unless blanks are all there is, which counts as missing here only.
+            Ok(text) => cx.error(Some(text.at), &text.key, "is empty"),
+        }
     }
 
     fn is_selected(&self, cx: &Context<'_>, section: &Section<'_>) -> bool {

@@ -1,0 +1,638 @@
+//! The key store sections.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kes_config::keystore::{
+    Aws, Azure, AzureLogin, ClientTls, Entrust, Fortanix, Fs, Gcp, Gemalto, Jwt, KeyStoreSettings, KvVersion,
+    LoginNamespace, Vault, VaultLogin,
+};
+
+use super::{errors, load, settings, warnings};
+
+fn with(keystore: &str) -> String {
+    let keystore: String = keystore.lines().map(|line| format!("  {line}\n")).collect();
+    format!("admin: {{identity: disabled}}\ntls: {{key: a.key, cert: a.crt}}\nkeystore:\n{keystore}")
+}
+
+fn keystore(text: &str) -> KeyStoreSettings {
+    settings(&with(text)).keystore
+}
+
+fn vault(text: &str) -> Vault {
+    match keystore(&format!("vault:\n  endpoint: https://vault:8200\n{text}")) {
+        KeyStoreSettings::Vault(vault) => *vault,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Each text has one error, at this line, at this key, with this part.
+fn check(cases: &[(&str, usize, &str, &str)]) {
+    for (text, line, key, part) in cases {
+        let errors = errors(&with(text));
+        let [error] = errors.as_slice() else {
+            panic!("{text}\n{errors:#?}")
+        };
+        assert!(
+            error.starts_with(&format!("kes.yml:{line}: keystore{key}: ")),
+            "{text}\n{error}"
+        );
+        assert!(error.contains(part), "{text}\n{error}");
+    }
+}
+
+#[test]
+fn a_folder() {
+    assert_eq!(
+        keystore("fs:\n  path: ./keys"),
+        KeyStoreSettings::Fs(Fs {
+            path: "./keys".into()
+        })
+    );
+    check(&[
+        (
+            "fs: {path: ''}",
+            4,
+            ".fs.path",
+            "is empty: without it this key store is not chosen",
+        ),
+        ("fs: {paht: x}", 4, ".fs.path", "is missing"),
+        ("fs: x", 4, ".fs", "must be a section"),
+        ("fs: {path: [x]}", 4, ".fs.path", "must be a single value"),
+    ]);
+}
+
+#[test]
+fn vault_with_its_defaults() {
+    let vault =
+        vault("  approle: {id: i, secret: s, retry: 15s}\n  kubernetes: {role: '', jwt: '', retry: 15s}");
+    assert_eq!(
+        (vault.endpoint.as_str(), vault.engine.as_str()),
+        ("https://vault:8200", "kv")
+    );
+    assert_eq!(
+        (vault.version, vault.namespace, vault.prefix, vault.transit),
+        (KvVersion::V1, None, None, None)
+    );
+    assert_eq!(vault.ping, Duration::from_secs(15));
+    assert_eq!(
+        vault.tls,
+        ClientTls {
+            client: None,
+            ca: None
+        }
+    );
+    let VaultLogin::AppRole {
+        engine,
+        namespace,
+        id,
+        secret,
+    } = vault.login
+    else {
+        panic!()
+    };
+    assert_eq!((engine.as_str(), namespace), ("approle", LoginNamespace::Inherit));
+    assert_eq!((id.expose_secret(), secret.expose_secret()), ("i", "s"));
+}
+
+#[test]
+fn vault_with_everything() {
+    let text = "  engine: a/b\n  version: v2\n  namespace: ns\n  prefix: minio\n  transit: {engine: t, key: k}\n  \
+                kubernetes: {engine: k8s, namespace: /, role: r, jwt: /var/run/token}\n  tls: {key: k.pem, cert: c.pem, ca: ca.pem}\n  status: {ping: 1s}";
+    let KeyStoreSettings::Vault(vault) = keystore(&format!("vault:\n  endpoint: https://v\n{text}")) else {
+        panic!()
+    };
+    assert_eq!(
+        (vault.engine.as_str(), vault.version, vault.namespace.as_deref()),
+        ("a/b", KvVersion::V2, Some("ns"))
+    );
+    assert_eq!(
+        (vault.prefix.as_deref(), vault.ping),
+        (Some("minio"), Duration::from_secs(1))
+    );
+    let transit = vault.transit.as_ref().unwrap();
+    assert_eq!((transit.engine.as_str(), transit.key.as_str()), ("t", "k"));
+    let VaultLogin::Kubernetes {
+        engine,
+        namespace,
+        role,
+        jwt,
+    } = &vault.login
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (engine.as_str(), namespace, role.as_str()),
+        ("k8s", &LoginNamespace::Root, "r")
+    );
+    assert_eq!(jwt, &Jwt::File("/var/run/token".into()));
+    let settings = KeyStoreSettings::Vault(vault);
+    assert_eq!(
+        settings.files(),
+        ["ca.pem", "k.pem", "c.pem", "/var/run/token"].map(Path::new)
+    );
+}
+
+#[test]
+fn the_ways_into_vault() {
+    let VaultLogin::Kubernetes { jwt, namespace, .. } =
+        vault("  kubernetes: {role: r, jwt: a.b.c, namespace: n}").login
+    else {
+        panic!()
+    };
+    assert!(matches!(jwt, Jwt::Token(token) if token.expose_secret() == "a.b.c"));
+    assert_eq!(namespace, LoginNamespace::Named("n".to_owned()));
+    assert_eq!(
+        vault("  token: {file: /t}").login,
+        VaultLogin::Token { file: "/t".into() }
+    );
+    let VaultLogin::Cert { engine, role, .. } = vault("  cert: {role: r}\n  tls: {key: a, cert: b}").login
+    else {
+        panic!()
+    };
+    assert_eq!((engine.as_str(), role.as_deref()), ("cert", Some("r")));
+    check(&[
+        (
+            "vault: {endpoint: e}",
+            4,
+            ".vault",
+            "none is configured of `approle`",
+        ),
+        (
+            "vault: {endpoint: e, approle: {id: '', secret: '', retry: 5s}}",
+            4,
+            ".vault",
+            "none is configured",
+        ),
+        (
+            "vault: {endpoint: e, approle: {id: a}, token: {file: b}}",
+            4,
+            ".vault",
+            "more than one is configured",
+        ),
+        (
+            "vault:\n  endpoint: e\n  approle:\n    id: a",
+            7,
+            ".vault.approle.secret",
+            "is missing",
+        ),
+        (
+            "vault: {endpoint: e, approle: {secret: a}}",
+            4,
+            ".vault.approle.id",
+            "is missing",
+        ),
+        (
+            "vault: {endpoint: e, kubernetes: {jwt: a}}",
+            4,
+            ".vault.kubernetes.role",
+            "is missing",
+        ),
+        (
+            "vault: {endpoint: e, kubernetes: {role: a}}",
+            4,
+            ".vault.kubernetes.jwt",
+            "is missing",
+        ),
+        (
+            "vault: {endpoint: e, cert: {role: a}}",
+            4,
+            ".vault.cert",
+            "`tls.key` and `tls.cert` are needed",
+        ),
+        (
+            "vault: {endpoint: e, token: text}",
+            4,
+            ".vault.token",
+            "must be a section",
+        ),
+        (
+            "vault: {endpoint: e, version: v3, token: {file: a}}",
+            4,
+            ".vault.version",
+            "must be `v1` or `v2`",
+        ),
+        (
+            "vault: {endpoint: e, token: {file: a}, transit: {engine: a}}",
+            4,
+            ".vault.transit.key",
+            "is missing",
+        ),
+        (
+            "vault: {endpoint: e, token: {file: a}, tls: {key: a}}",
+            4,
+            ".vault.tls.key",
+            "needs `cert` beside it",
+        ),
+        (
+            "vault: {endpoint: e, token: {file: a}, tls: {cert: a}}",
+            4,
+            ".vault.tls.cert",
+            "needs `key` beside it",
+        ),
+        (
+            "vault: {endpoint: e, token: {file: a}, status: {ping: -1s}}",
+            4,
+            ".vault.status.ping",
+            "must not be negative",
+        ),
+        ("vault: {endpoint: ''}", 4, ".vault.endpoint", "is empty"),
+        (
+            "vault: {endpoint: e, name: n, token: {file: a}}",
+            4,
+            ".vault.name",
+            "is called `prefix`",
+        ),
+    ]);
+    let older = errors(&with(
+        "vault: {endpoint: e, name: n, address: a, token: {file: a}}",
+    ));
+    assert!(
+        older.len() == 2
+            && older[0].contains("is called `prefix`")
+            && older[1].contains("is called `endpoint`")
+    );
+}
+
+#[test]
+fn an_empty_transit_section_is_absent() {
+    assert!(
+        vault("  token: {file: a}\n  transit: {engine: '', key: ''}")
+            .transit
+            .is_none()
+    );
+    assert!(
+        vault("  token: {file: a}\n  transit: {engine: '', key: '${EMPTY}'}")
+            .transit
+            .is_none()
+    );
+}
+
+#[test]
+fn fortanix() {
+    let text = "fortanix: {sdkms: {endpoint: e, group_id: g, credentials: {key: k}, tls: {ca: c}}}";
+    let settings = keystore(text);
+    assert_eq!(
+        (settings.kind(), settings.files()),
+        ("fortanix.sdkms", vec![Path::new("c")])
+    );
+    let KeyStoreSettings::Fortanix(Fortanix {
+        endpoint,
+        group_id,
+        key,
+        ca,
+    }) = settings
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (endpoint.as_str(), group_id.as_deref(), key.expose_secret()),
+        ("e", Some("g"), "k")
+    );
+    assert_eq!(ca, Some(PathBuf::from("c")));
+    check(&[
+        (
+            "fortanix: {sdkms: {endpoint: e}}",
+            4,
+            ".fortanix.sdkms.credentials.key",
+            "is missing",
+        ),
+        (
+            "fortanix: {sdkms: {endpoint: ''}}",
+            4,
+            ".fortanix.sdkms.endpoint",
+            "is empty",
+        ),
+    ]);
+}
+
+#[test]
+fn gemalto() {
+    let text =
+        "gemalto: {keysecure: {endpoint: e, credentials: {token: t, domain: d, retry: 15s}, tls: {ca: c}}}";
+    let settings = keystore(text);
+    assert_eq!(settings.kind(), "gemalto.keysecure");
+    let KeyStoreSettings::Gemalto(Gemalto {
+        endpoint,
+        token,
+        domain,
+        ca,
+    }) = settings
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (endpoint.as_str(), token.expose_secret(), domain.as_deref()),
+        ("e", "t", Some("d"))
+    );
+    assert_eq!(ca, Some(PathBuf::from("c")));
+    check(&[(
+        "gemalto: {keysecure: {endpoint: e}}",
+        4,
+        ".gemalto.keysecure.credentials.token",
+        "is missing",
+    )]);
+}
+
+#[test]
+fn gcp() {
+    let settings = keystore(
+        "gcp: {secretmanager: {project_id: p, scopes: ['', s], credentials: {client_email: '', private_key: ''}}}",
+    );
+    assert_eq!(settings.kind(), "gcp.secretmanager");
+    let KeyStoreSettings::Gcp(Gcp {
+        project_id,
+        endpoint,
+        scopes,
+        credentials,
+    }) = settings
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (project_id.as_str(), endpoint.as_str()),
+        ("p", "secretmanager.googleapis.com")
+    );
+    assert_eq!((scopes, credentials), (vec!["s".to_owned()], None));
+    let KeyStoreSettings::Gcp(Gcp {
+        credentials: Some(credentials),
+        ..
+    }) = keystore(
+        "gcp: {secretmanager: {project_id: p, credentials: {client_email: e, client_id: i, private_key_id: k, private_key: s}}}",
+    )
+    else {
+        panic!()
+    };
+    assert_eq!(credentials.private_key.expose_secret(), "s");
+    check(&[
+        (
+            "gcp: {secretmanager: {project_id: ''}}",
+            4,
+            ".gcp.secretmanager.project_id",
+            "is empty",
+        ),
+        (
+            "gcp: {secretmanager: {project_id: p, scopes: s}}",
+            4,
+            ".gcp.secretmanager.scopes",
+            "must be a list",
+        ),
+    ]);
+    let partial = errors(&with(
+        "gcp: {secretmanager: {project_id: p, credentials: {client_id: i}}}",
+    ));
+    assert_eq!(partial.len(), 3);
+    assert!(
+        partial
+            .iter()
+            .all(|error| error.contains("all four credentials are needed")),
+        "{partial:?}"
+    );
+}
+
+#[test]
+fn aws() {
+    let text = "aws: {secretsmanager: {region: r, kmskey: k, tls: {ca: c}, credentials: {accesskey: a, secretkey: s, token: t}}}";
+    let KeyStoreSettings::Aws(Aws {
+        endpoint,
+        region,
+        kmskey,
+        credentials,
+        ca,
+    }) = keystore(text)
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (endpoint, region.as_str(), kmskey.as_deref()),
+        (None, "r", Some("k"))
+    );
+    assert_eq!(ca, Some(PathBuf::from("c")));
+    assert_eq!(credentials.unwrap().token.unwrap().expose_secret(), "t");
+    check(&[
+        (
+            "aws: {secretsmanager: {endpoint: e}}",
+            4,
+            ".aws.secretsmanager.region",
+            "is missing",
+        ),
+        (
+            "aws: {secretsmanager: {region: r, credentials: {accesskey: a}}}",
+            4,
+            ".aws.secretsmanager.credentials.secretkey",
+            "or neither",
+        ),
+        (
+            "aws: {secretsmanager: {region: r, credentials: {secretkey: a}}}",
+            4,
+            ".aws.secretsmanager.credentials.accesskey",
+            "or neither",
+        ),
+        (
+            "aws: {secretsmanager: {region: r, kms_key_id: a}}",
+            4,
+            ".aws.secretsmanager.kms_key_id",
+            "is called `kmskey`",
+        ),
+        (
+            "aws: {secretsmanager: {region: r}}\nsecretsmanager: {region: r}",
+            5,
+            ".secretsmanager",
+            "remove one",
+        ),
+    ]);
+    let token_alone = errors(&with(
+        "aws: {secretsmanager: {region: r, credentials: {token: a}}}",
+    ));
+    assert_eq!(token_alone.len(), 2);
+}
+
+#[test]
+fn azure() {
+    let login = |text: &str| match keystore(&format!("azure: {{keyvault: {{endpoint: e{text}}}}}")) {
+        KeyStoreSettings::Azure(Azure { endpoint, login }) => {
+            assert_eq!(endpoint, "e");
+            login
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(login(""), AzureLogin::Ambient);
+    assert_eq!(
+        login(", credentials: {client_id: ''}, managed_identity: {client_id: ''}"),
+        AzureLogin::Ambient
+    );
+    assert_eq!(
+        login(", credentials: {client_id: ''}, managed_identity: {client_id: m}"),
+        AzureLogin::ManagedIdentity {
+            client_id: "m".to_owned()
+        }
+    );
+    let AzureLogin::ClientSecret {
+        tenant_id,
+        client_id,
+        client_secret,
+    } = login(", credentials: {tenant_id: t, client_id: c, client_secret: s}")
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (
+            tenant_id.as_str(),
+            client_id.as_str(),
+            client_secret.expose_secret()
+        ),
+        ("t", "c", "s")
+    );
+    check(&[
+        (
+            "azure: {keyvault: {endpoint: e, credentials: {client_id: a}, managed_identity: {client_id: b}}}",
+            4,
+            ".azure.keyvault.managed_identity",
+            "stands beside `credentials`",
+        ),
+        (
+            "azure: {keyvault: {endpoint: e, credentials: {tenant_id: t, client_id: c}}}",
+            4,
+            ".azure.keyvault.credentials.client_secret",
+            "is missing",
+        ),
+    ]);
+}
+
+#[test]
+fn entrust() {
+    let text = "entrust: {keycontrol: {endpoint: e, vault_id: v, box_id: b, credentials: {username: u, password: p}}}";
+    let KeyStoreSettings::Entrust(Entrust {
+        endpoint,
+        vault_id,
+        box_id,
+        username,
+        password,
+        ca,
+    }) = keystore(text)
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (endpoint.as_str(), vault_id.as_str(), box_id.as_str()),
+        ("e", "v", "b")
+    );
+    assert_eq!(
+        (username.as_str(), password.expose_secret(), ca),
+        ("u", "p", None)
+    );
+    let without = errors(&with(
+        "entrust: {keycontrol: {endpoint: e, vault_id: v, box_id: b}}",
+    ));
+    assert_eq!(without.len(), 2);
+    assert!(
+        without[0].contains("keystore.entrust.keycontrol.credentials.username: is missing"),
+        "{without:?}"
+    );
+    let with_ca = with(&text.replace("box_id", "tls: {ca: c}, box_id"));
+    assert!(warnings(&with_ca)[0].contains("now replace those of the system"));
+}
+
+#[test]
+fn one_key_store_must_be_chosen() {
+    check(&[
+        (
+            "fs: {path: a}\nvault: {endpoint: b}",
+            4,
+            "",
+            "there are `keystore.fs`, `keystore.vault`",
+        ),
+        (
+            "aws: {secretsmanager: {region: a}}\ngcp: {secretmanager: {project_id: b}}",
+            4,
+            "",
+            "`keystore.gcp.secretmanager`, `keystore.aws.secretsmanager`",
+        ),
+        (
+            "fs: {path: ''}\nvault: {endpoint: ''}",
+            4,
+            "",
+            "`keystore.fs` keeps keys in a folder, and `--dev`",
+        ),
+        ("{}", 4, "", "no key store is configured"),
+        ("- fs", 4, "", "must be a section"),
+    ]);
+}
+
+#[test]
+fn a_sample_with_every_key_store_left_empty_but_one_loads() {
+    let text = with(
+        "fs:\n  path: ''\nvault:\n  endpoint: ''\n  engine: ''\n  approle: {id: '', secret: '', retry: 15s}\n  status: {ping: 10s}\n\
+         fortanix: {sdkms: {endpoint: '', credentials: {key: ''}}}\ngemalto: {keysecure: {endpoint: '', credentials: {token: '', retry: 15s}}}\n\
+         gcp: {secretmanager: {project_id: '', scopes: ['']}}\nazure: {keyvault: {endpoint: '', credentials: {tenant_id: ''}}}\n\
+         entrust: {keycontrol: {endpoint: ''}}\nkes: {endpoint: ''}\ngeneric: {endpoint: ''}\n\
+         aws: {secretsmanager: {endpoint: e, region: r, credentials: {accesskey: '', secretkey: '', token: ''}}}",
+    );
+    let settings = settings(&text).keystore;
+    assert_eq!(settings.kind(), "aws.secretsmanager");
+    assert!(matches!(
+        settings,
+        KeyStoreSettings::Aws(Aws {
+            credentials: None,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn key_stores_that_exist_no_more_say_when_they_went() {
+    check(&[
+        (
+            "kes: {endpoint: e}",
+            4,
+            ".kes",
+            "was removed after the release of 2023-10-03",
+        ),
+        (
+            "generic:\n  endpoint: e\nfs: {path: a}",
+            5,
+            ".generic",
+            "was removed after",
+        ),
+    ]);
+}
+
+#[test]
+fn a_misspelled_key_store_is_warned_of_beside_the_error() {
+    let error = kes_config::parse(
+        &with("aws: {secretmanager: {endpoint: e, region: r}}"),
+        "kes.yml",
+        &kes_config::Overrides::default(),
+        &|_| None,
+    )
+    .unwrap_err();
+    assert!(error.errors[0].message.starts_with("no key store is configured"));
+    assert_eq!(error.warnings[0].key, "keystore.aws.secretmanager");
+    let older = errors(&with("aws: {secrets_manager: {address: e, region: r}}"));
+    assert!(
+        older
+            .iter()
+            .any(|error| error.contains("is called `secretsmanager` since v0.8.0")),
+        "{older:?}"
+    );
+}
+
+#[test]
+fn a_reload_can_tell_whether_the_key_store_changed() {
+    let text = with("vault: {endpoint: e, approle: {id: i, secret: s}}");
+    let first = load(&text).unwrap().settings.keystore;
+    assert_eq!(
+        first,
+        load(&format!("{text}log: {{audit: on}}\n"))
+            .unwrap()
+            .settings
+            .keystore
+    );
+    assert_ne!(
+        first,
+        load(&text.replace("secret: s", "secret: t"))
+            .unwrap()
+            .settings
+            .keystore
+    );
+}
