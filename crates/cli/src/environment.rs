@@ -24,6 +24,11 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
+    /// A variable as it is, even if it is empty.
+    pub(crate) fn raw(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     /// A variable with the spaces around it, such as a password.
     pub(crate) fn get_exact(&self, name: &str) -> Option<&str> {
         self.0

@@ -19,6 +19,8 @@ pub(crate) enum Failure {
     Interrupted,
     /// Nobody reads the output any more.
     BrokenPipe,
+    /// Everything that is wrong with a file at once.
+    Errors(Vec<String>),
     /// Anything else.
     Error(anyhow::Error),
 }
@@ -34,6 +36,7 @@ impl Failure {
             }
             Self::Interrupted => {}
             Self::BrokenPipe => return ExitCode::SUCCESS,
+            Self::Errors(errors) => errors.iter().for_each(|error| output.error(error)),
             Self::Error(error) => output.error(&one_line(&error)),
         }
         ExitCode::FAILURE
@@ -41,7 +44,7 @@ impl Failure {
 }
 
 /// The whole chain of causes on one line.
-fn one_line(error: &anyhow::Error) -> String {
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
     format!("{error:#}")
         .lines()
         .map(str::trim)

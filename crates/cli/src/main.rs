@@ -3,6 +3,7 @@
 mod args;
 mod certificate;
 mod commands;
+mod connect;
 mod connection;
 mod context;
 mod environment;
@@ -24,6 +25,7 @@ use crate::environment::Environment;
 use crate::output::Output;
 
 fn main() -> ExitCode {
+    memory::forbid_dumps();
     let environment = Environment::of_process();
     let mut output = Output::of_process(&environment);
     let outcome = match parse(std::env::args_os()) {

@@ -61,7 +61,7 @@ impl Output {
     pub(crate) fn of_process(environment: &Environment) -> Self {
         let is_terminal = io::stdout().is_terminal();
         Self {
-            writer: Box::new(io::stdout().lock()),
+            writer: Box::new(io::stdout()),
             is_terminal,
             colors: ColorWhen::Auto.decide(is_terminal, environment),
             error_colors: ColorWhen::Auto.decide(io::stderr().is_terminal(), environment),

@@ -111,9 +111,17 @@ impl Error {
 }
 
 fn certificate_problem(error: &rustls::CertificateError) -> String {
+    use rustls::CertificateError::{
+        BadSignature, UnknownIssuer, UnsupportedSignatureAlgorithmContext,
+        UnsupportedSignatureAlgorithmForPublicKeyContext,
+    };
     match error {
-        rustls::CertificateError::UnknownIssuer => {
-            "its certificate is signed by an unknown authority".to_owned()
+        // The signature fails when an authority of the same name is known, such as another `localhost`.
+        UnknownIssuer
+        | BadSignature
+        | UnsupportedSignatureAlgorithmContext { .. }
+        | UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "its certificate is not signed by a known authority".to_owned()
         }
         other => format!("invalid certificate: {other}"),
     }

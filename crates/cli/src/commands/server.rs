@@ -1,9 +1,281 @@
-//! `kes server`.
+//! `kes server`: from options and a configuration file to a server that runs until it is told to stop.
 
+mod banner;
+mod descriptors;
+mod interfaces;
+mod plan;
+mod run;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, anyhow};
+use kes_config::{AuthMode, Diagnostic, ListenAddress, LoadError, Overrides};
+
+use self::plan::{Bare, Plan};
 use crate::args::ServerArgs;
+use crate::connect;
 use crate::context::Context;
+use crate::environment::Environment;
 use crate::failure::{Failure, Outcome};
+use crate::memory;
 
-pub(crate) fn run(_args: ServerArgs, _context: &mut Context<'_>) -> Outcome {
-    Err(Failure::Usage("`kes server` is not built yet".to_owned()))
+/// Where the settings come from, also when they are read anew.
+#[derive(Debug)]
+enum Source {
+    File {
+        path: PathBuf,
+        overrides: Overrides,
+        strict: bool,
+    },
+    Dev {
+        address: ListenAddress,
+    },
+    /// Options alone, as until 2022.
+    Options(Bare),
+}
+
+pub(crate) fn run(args: ServerArgs, context: &mut Context<'_>) -> Outcome {
+    note_deprecated(&args, context);
+    let (check, mlock, quiet) = (args.check, args.mlock, args.quiet);
+    let source = source(args, context)?;
+    if check {
+        return self::check(&source, context);
+    }
+    let is_locked = if mlock {
+        memory::require_lock()?;
+        true
+    } else {
+        memory::lock_if_unlimited()
+    };
+    let plan = source.load(context)?;
+    let start = run::Start {
+        source,
+        plan,
+        is_locked,
+        is_quiet: quiet,
+    };
+    start.run(context)
+}
+
+/// Reads and checks the configuration and the files that it names, and does nothing else.
+fn check(source: &Source, context: &mut Context<'_>) -> Outcome {
+    let plan = source.load(context)?;
+    plan.check_files(context.clock.now())?;
+    match source {
+        Source::File { path, .. } => context
+            .output
+            .line(&format!("{}: the configuration is valid", path.display())),
+        Source::Dev { .. } | Source::Options(_) => context.output.line("the options are valid"),
+    }
+}
+
+fn note_deprecated(args: &ServerArgs, context: &mut Context<'_>) {
+    for (is_given, option, key) in [
+        (args.root.is_some(), "--root", "admin.identity"),
+        (args.auth.is_some(), "--auth", "tls.auth"),
+        (args.key.is_some(), "--key", "tls.key"),
+        (args.cert.is_some(), "--cert", "tls.cert"),
+    ] {
+        if is_given {
+            context.deprecated(
+                &format!("kes server {option}"),
+                &format!("use {key} in the configuration file"),
+            );
+        }
+    }
+}
+
+/// What the options say about where the settings come from.
+fn source(args: ServerArgs, context: &Context<'_>) -> Outcome<Source> {
+    let ServerArgs {
+        addr,
+        config,
+        dev,
+        check: _,
+        strict,
+        mlock: _,
+        quiet: _,
+        root,
+        auth,
+        key,
+        cert,
+        gone,
+    } = args;
+    if let [directory, ..] = gone.as_slice() {
+        return Err(Failure::Usage(format!(
+            "unexpected argument '{directory}': a server keeps no state in a directory any more; name a key store in the \
+             `keystore` section of a configuration file and give it by --config"
+        )));
+    }
+    let auth = auth_mode(auth.as_deref())?;
+    if dev {
+        if config.is_some() {
+            return Err(Failure::Usage(
+                "'--dev' cannot be used with '--config'; see 'kes server --help'".to_owned(),
+            ));
+        }
+        return Ok(Source::Dev {
+            address: address(addr.as_deref())?,
+        });
+    }
+    let root = root.filter(|root| !root.trim().is_empty());
+    if let Some(path) = config {
+        return Ok(Source::File {
+            path,
+            overrides: Overrides {
+                addr,
+                root,
+                auth,
+                key,
+                cert,
+            },
+            strict,
+        });
+    }
+    match (root, key, cert) {
+        (Some(root), Some(key), Some(cert)) => {
+            context.warn(
+                "there is no configuration file: all keys are in memory and are LOST when the server stops",
+            );
+            Ok(Source::Options(Bare {
+                address: address(addr.as_deref())?,
+                root,
+                key,
+                cert,
+                auth,
+            }))
+        }
+        _ => Err(Failure::Usage(
+            "no configuration: use --config FILE, or --dev for a server to try out".to_owned(),
+        )),
+    }
+}
+
+fn address(option: Option<&str>) -> anyhow::Result<ListenAddress> {
+    let Some(text) = option else {
+        return Ok(ListenAddress::DEFAULT);
+    };
+    ListenAddress::parse(text).map_err(|error| anyhow!("invalid value '{text}' for '--addr': {error}"))
+}
+
+/// What `--auth` says. Without a value, the configuration decides.
+fn auth_mode(option: Option<&str>) -> anyhow::Result<Option<AuthMode>> {
+    match option.map(str::trim) {
+        None | Some("") => Ok(None),
+        Some(text) => {
+            let mode = AuthMode::parse(text);
+            mode.map(Some)
+                .map_err(|error| anyhow!("invalid value '{text}' for '--auth': {error}"))
+        }
+    }
+}
+
+impl Source {
+    /// Whether the settings can change while the server runs.
+    const fn can_reload(&self) -> bool {
+        matches!(self, Self::File { .. })
+    }
+
+    /// The settings for a start, with warnings printed.
+    fn load(&self, context: &Context<'_>) -> Outcome<Plan> {
+        match self {
+            Self::File {
+                path,
+                overrides,
+                strict,
+            } => {
+                let environment = &context.environment;
+                let (plan, warnings) = load_file(path, overrides, environment).map_err(|error| {
+                    error
+                        .warnings
+                        .iter()
+                        .for_each(|warning| context.warn(&warning.to_string()));
+                    Failure::Errors(error.errors.iter().map(ToString::to_string).collect())
+                })?;
+                warnings
+                    .iter()
+                    .for_each(|warning| context.warn(&warning.to_string()));
+                if *strict && !warnings.is_empty() {
+                    return Err(
+                        anyhow!("the configuration has warnings, and --strict makes them errors").into(),
+                    );
+                }
+                Ok(plan?)
+            }
+            Self::Dev { address } => Ok(Plan::for_development(*address, context.clock.now())?),
+            Self::Options(bare) => Ok(Plan::of_options(bare)?),
+        }
+    }
+
+    /// The settings as the file says now, with warnings in the log.
+    fn load_again(&self, environment: &Environment) -> anyhow::Result<Plan> {
+        let Self::File {
+            path,
+            overrides,
+            strict,
+        } = self
+        else {
+            return Err(anyhow!("there is no configuration file"));
+        };
+        let (plan, warnings) = load_file(path, overrides, environment)
+            .map_err(|error| anyhow!(error.to_string().replace('\n', "; ")))
+            .context("the configuration is invalid")?;
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        if *strict && !warnings.is_empty() {
+            return Err(anyhow!(
+                "the configuration has warnings, and --strict makes them errors"
+            ));
+        }
+        plan
+    }
+}
+
+type Loaded = (anyhow::Result<Plan>, Vec<Diagnostic>);
+
+fn load_file(
+    path: &std::path::Path,
+    overrides: &Overrides,
+    environment: &Environment,
+) -> Result<Loaded, LoadError> {
+    let variable = |name: &str| environment.raw(name).map(str::to_owned);
+    let loaded = kes_config::load(path, overrides, &variable)?;
+    let plan =
+        connect::require_backend(&loaded.settings.keystore).and_then(|()| Plan::of_file(loaded.settings));
+    Ok((plan, loaded.warnings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authentication_is_decided_by_a_value_or_the_file() {
+        assert_eq!(auth_mode(None).unwrap(), None);
+        assert_eq!(auth_mode(Some("")).unwrap(), None);
+        for (text, mode) in [
+            ("on", AuthMode::On),
+            ("VERIFY", AuthMode::On),
+            ("off", AuthMode::Off),
+            ("Ignore", AuthMode::Off),
+        ] {
+            assert_eq!(auth_mode(Some(text)).unwrap(), Some(mode), "{text}");
+        }
+        assert!(
+            auth_mode(Some("maybe"))
+                .unwrap_err()
+                .to_string()
+                .starts_with("invalid value 'maybe' for '--auth'")
+        );
+    }
+
+    #[test]
+    fn an_address_names_no_host() {
+        assert_eq!(address(None).unwrap(), ListenAddress::DEFAULT);
+        assert!(address(Some(":7373")).is_ok() && address(Some("[::1]:0")).is_ok());
+        for bad in ["localhost:7373", "127.0.0.1", "127.0.0.1:65536"] {
+            assert!(address(Some(bad)).is_err(), "{bad}");
+        }
+    }
 }

@@ -1,0 +1,317 @@
+//! One configuration, in the terms of the server and its key ring.
+
+use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use http::HeaderName;
+use kes_config::{AuthMode, KeyStoreSettings, ListenAddress};
+use kes_crypto::ApiKey;
+use kes_keyring::CacheSettings;
+use kes_keystore::{KeyStore, MemoryStore};
+use kes_server::log::Level;
+use kes_server::{
+    Build, CertificateSource, ClientAuth, Limits, LogSettings, PolicySettings, ProxySettings, RouteSettings,
+    Settings, TlsSettings,
+};
+use kes_types::{Identity, KeyName, Timestamp};
+use rcgen::ExtendedKeyUsagePurpose;
+use zeroize::Zeroizing;
+
+use super::{descriptors, interfaces};
+use crate::certificate::{self, Subject};
+use crate::{connect, version};
+
+/// How long the certificate of a development server is valid.
+const DEV_VALIDITY: Duration = Duration::from_hours(90 * 24);
+
+/// One configuration, in the terms of the server and its key ring.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) address: ListenAddress,
+    pub(super) server: Settings,
+    pub(super) store: Store,
+    pub(super) cache: CacheSettings,
+    /// Keys to create unless they exist.
+    pub(super) keys: Vec<KeyName>,
+    /// Of a development server.
+    pub(super) api_key: Option<ApiKey>,
+}
+
+/// Where keys are.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Store {
+    Memory,
+    Configured {
+        settings: KeyStoreSettings,
+        files: Vec<Fingerprint>,
+    },
+}
+
+impl Store {
+    pub(super) async fn connect(&self) -> anyhow::Result<Arc<dyn KeyStore>> {
+        match self {
+            Self::Memory => Ok(Arc::new(MemoryStore::new())),
+            Self::Configured { settings, files: _ } => connect::connect(settings).await,
+        }
+    }
+}
+
+/// Tells whether a file has been changed or replaced, without keeping what is in it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fingerprint {
+    path: PathBuf,
+    /// Device, inode, length and time of the last change; `None` when there is no such file.
+    state: Option<[u64; 5]>,
+}
+
+impl Fingerprint {
+    fn of(path: &Path) -> Self {
+        let state = |metadata: Metadata| {
+            let (seconds, nanos) = (
+                metadata.ctime().cast_unsigned(),
+                metadata.ctime_nsec().cast_unsigned(),
+            );
+            [metadata.dev(), metadata.ino(), metadata.len(), seconds, nanos]
+        };
+        Self {
+            path: path.to_owned(),
+            state: path.metadata().ok().map(state),
+        }
+    }
+}
+
+/// What used to be enough to start a server.
+#[derive(Debug)]
+pub(super) struct Bare {
+    pub(super) address: ListenAddress,
+    pub(super) root: String,
+    pub(super) key: PathBuf,
+    pub(super) cert: PathBuf,
+    pub(super) auth: Option<AuthMode>,
+}
+
+impl Plan {
+    /// What a configuration file says.
+    pub(super) fn of_file(settings: kes_config::Settings) -> anyhow::Result<Self> {
+        let kes_config::Settings {
+            address,
+            admin,
+            tls,
+            api,
+            policies,
+            keys,
+            cache,
+            log,
+            limits,
+            keystore,
+        } = settings;
+        let kes_config::Tls {
+            key,
+            cert,
+            password,
+            auth,
+            ca,
+            proxy,
+        } = tls;
+        let password = password.map(|password| Zeroizing::new(password.expose_secret().to_owned()));
+        let routes = api
+            .into_iter()
+            .map(|(verb, kes_config::ApiOverride { skip_auth, timeout })| {
+                (verb, RouteSettings { skip_auth, timeout })
+            });
+        let policies = policies.into_iter().map(
+            |kes_config::PolicyAssignment {
+                 name,
+                 policy,
+                 identities,
+             }| {
+                PolicySettings {
+                    name,
+                    policy,
+                    identities,
+                }
+            },
+        );
+        let server = Settings {
+            admin: admin.identity,
+            policies: policies.collect(),
+            tls: TlsSettings {
+                certificate: CertificateSource::Files { cert, key, password },
+                client_auth: client_auth(auth),
+                ca,
+            },
+            proxy: proxy.map(proxy_settings).transpose()?,
+            routes: routes.collect(),
+            log: LogSettings {
+                error: Level(log.error.as_i32()),
+                audit: Level(log.audit.as_i32()),
+            },
+            limits: Limits {
+                connections: limits.connections.unwrap_or_else(descriptors::raise),
+                body_memory: usize::try_from(limits.body_memory).unwrap_or(usize::MAX),
+                log_streams: limits.log_streams,
+                ..Limits::default()
+            },
+            build: build(),
+        };
+        let kes_config::Cache {
+            any,
+            unused,
+            offline,
+            entries,
+        } = cache;
+        let files = keystore.files().into_iter().map(Fingerprint::of).collect();
+        Ok(Self {
+            address,
+            server,
+            store: Store::Configured {
+                settings: keystore,
+                files,
+            },
+            cache: CacheSettings {
+                any,
+                unused,
+                offline,
+                entries,
+            },
+            keys,
+            api_key: None,
+        })
+    }
+
+    /// A server to try out: nothing outlives it.
+    pub(super) fn for_development(address: ListenAddress, now: Timestamp) -> anyhow::Result<Self> {
+        let api_key = ApiKey::generate()?;
+        let ip = reachable(address)?;
+        let (cert, key) = certificate::for_any_client(Subject {
+            common_name: "localhost",
+            dns: &["localhost".to_owned()],
+            ip: &ip,
+            from: now,
+            validity: DEV_VALIDITY,
+            usages: vec![ExtendedKeyUsagePurpose::ServerAuth],
+        })?;
+        let certificate = CertificateSource::Memory { cert, key };
+        let mut plan = Self::in_memory(
+            address,
+            Some(api_key.identity().clone()),
+            certificate,
+            AuthMode::Off,
+        );
+        plan.server.log.audit = Level::INFO;
+        plan.api_key = Some(api_key);
+        Ok(plan)
+    }
+
+    /// A server without a configuration file.
+    pub(super) fn of_options(bare: &Bare) -> anyhow::Result<Self> {
+        let Bare {
+            address,
+            root,
+            key,
+            cert,
+            auth,
+        } = bare;
+        let admin = Identity::parse(root.trim()).ok().filter(Identity::is_digest);
+        let certificate = CertificateSource::Files {
+            cert: cert.clone(),
+            key: key.clone(),
+            password: None,
+        };
+        Ok(Self::in_memory(
+            *address,
+            admin,
+            certificate,
+            auth.unwrap_or(AuthMode::Off),
+        ))
+    }
+
+    fn in_memory(
+        address: ListenAddress,
+        admin: Option<Identity>,
+        certificate: CertificateSource,
+        auth: AuthMode,
+    ) -> Self {
+        let server = Settings {
+            admin,
+            policies: Vec::new(),
+            tls: TlsSettings {
+                certificate,
+                client_auth: client_auth(auth),
+                ca: None,
+            },
+            proxy: None,
+            routes: BTreeMap::new(),
+            log: LogSettings::default(),
+            limits: Limits {
+                connections: descriptors::raise(),
+                ..Limits::default()
+            },
+            build: build(),
+        };
+        let cache = CacheSettings::default();
+        Self {
+            address,
+            server,
+            store: Store::Memory,
+            cache,
+            keys: Vec::new(),
+            api_key: None,
+        }
+    }
+
+    /// Reads every file that the configuration names.
+    pub(super) fn check_files(&self, now: Timestamp) -> anyhow::Result<()> {
+        self.check_tls(now)?;
+        if let Store::Configured { settings, files: _ } = &self.store {
+            for file in settings.files() {
+                std::fs::File::open(file).with_context(|| {
+                    format!("keystore.{}: cannot read {}", settings.kind(), file.display())
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads certificate, key and CA files.
+    pub(super) fn check_tls(&self, now: Timestamp) -> anyhow::Result<()> {
+        kes_server::tls::load(&self.server.tls, false, now)?;
+        Ok(())
+    }
+}
+
+/// The addresses under which a server that listens on `address` can be reached.
+pub(super) fn reachable(address: ListenAddress) -> anyhow::Result<Vec<IpAddr>> {
+    let first = address.candidates().first().map(std::net::SocketAddr::ip);
+    interfaces::of(first.context("there is no address to listen on")?)
+}
+
+const fn client_auth(auth: AuthMode) -> ClientAuth {
+    match auth {
+        AuthMode::Off => ClientAuth::AnyCertificate,
+        AuthMode::On => ClientAuth::Verified,
+    }
+}
+
+fn proxy_settings(proxy: kes_config::Proxy) -> anyhow::Result<ProxySettings> {
+    let kes_config::Proxy { identities, header } = proxy;
+    let header = HeaderName::from_bytes(header.as_bytes())
+        .map_err(|_| anyhow!("tls.proxy.header.cert: must be the name of an HTTP header"))?;
+    Ok(ProxySettings {
+        identities: identities.into_iter().collect(),
+        header,
+    })
+}
+
+fn build() -> Build {
+    Build {
+        version: version::VERSION.to_owned(),
+        commit: version::COMMIT.to_owned(),
+    }
+}

@@ -1,0 +1,390 @@
+//! Starts a server and does as signals, the service manager and the clock tell it, until it stops.
+
+use std::future::pending;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use kes_config::ListenAddress;
+use kes_keyring::Keyring;
+use kes_keystore::KeyStore;
+use kes_server::log::{ErrorLog, chain};
+use kes_server::{Console, Environment, Server, Target, create_declared_keys};
+use kes_types::Clock;
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, interval_at, timeout};
+
+use super::Source;
+use super::banner::Banner;
+use super::plan::{self, Plan, Store};
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+
+/// How long requests may take to finish once the server is told to stop: as long as a write to a key store.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long the last lines of the logs may take.
+const LAST_LINES: Duration = Duration::from_secs(1);
+/// How often certificates are read anew.
+const TLS_PERIOD: Duration = Duration::from_mins(15);
+
+/// What is to be started.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) source: Source,
+    pub(super) plan: Plan,
+    pub(super) is_locked: bool,
+    pub(super) is_quiet: bool,
+}
+
+impl Start {
+    /// Starts it, and returns when it has stopped.
+    pub(super) fn run(self, context: &mut Context<'_>) -> Outcome {
+        // Before anything is connected, so that its errors come first.
+        let addresses = plan::reachable(self.plan.address)?;
+        self.plan.check_tls(context.clock.now())?;
+
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let outcome = runtime.block_on(async {
+            let mut stop = Stop::new()?;
+            let logs = Logs::start(Arc::clone(&context.clock))?;
+            let running = tokio::select! {
+                running = self.start(addresses, &logs, context) => running,
+                () = stop.requested() => return Ok(()),
+            };
+            let outcome = match running {
+                Ok(running) => running.serve(&mut stop, context).await,
+                Err(error) => Err(error),
+            };
+            logs.finish().await;
+            outcome
+        });
+        // What still runs now has been told to stop, and had its time.
+        runtime.shutdown_background();
+        outcome
+    }
+
+    async fn start(
+        self,
+        addresses: Vec<std::net::IpAddr>,
+        logs: &Logs,
+        context: &Context<'_>,
+    ) -> Outcome<Running> {
+        let Self {
+            source,
+            plan,
+            is_locked,
+            is_quiet,
+        } = self;
+        let Plan {
+            address,
+            server: settings,
+            store,
+            cache,
+            keys,
+            api_key,
+        } = plan;
+        let connected = store.connect().await?;
+        let description = connected.to_string();
+        let environment = Environment::new(
+            Arc::clone(&context.clock),
+            Arc::clone(&logs.errors),
+            Arc::clone(&logs.audit),
+        );
+        let keyring = environment.keyring(connected, cache);
+        let banner = Banner {
+            store: description,
+            addresses,
+            port: 0,
+            api_key: api_key.map(|key| key.to_secret_text().to_string()),
+            admin: settings.admin.clone(),
+            client_auth: settings.tls.client_auth,
+            log: settings.log,
+            is_locked,
+        };
+        let listener = listen(address).await?;
+        let created_by = settings
+            .admin
+            .as_ref()
+            .map_or("", |admin| admin.as_str())
+            .to_owned();
+        create_declared_keys(&keyring, &keys, &created_by).await?;
+        let server = Server::start(listener, settings, keyring, environment.clone())?;
+        let banner = Banner {
+            port: server.local_addr().port(),
+            ..banner
+        };
+        Ok(Running {
+            server,
+            environment,
+            source,
+            store,
+            address,
+            banner,
+            is_quiet,
+        })
+    }
+}
+
+/// Listens on the first address that the system has.
+async fn listen(address: ListenAddress) -> anyhow::Result<TcpListener> {
+    let mut last = anyhow!("there is no address");
+    for candidate in address.candidates() {
+        match TcpListener::bind(candidate).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error.into(),
+        }
+    }
+    Err(last.context(format!("cannot listen on {address}")))
+}
+
+/// A server that runs.
+struct Running {
+    server: Server,
+    environment: Environment,
+    source: Source,
+    store: Store,
+    address: ListenAddress,
+    banner: Banner,
+    is_quiet: bool,
+}
+
+impl Running {
+    /// Serves until told to stop.
+    async fn serve(mut self, stop: &mut Stop, context: &mut Context<'_>) -> Outcome {
+        if !self.is_quiet {
+            say(self.banner.render("Server is up and running", context.output)).await;
+        }
+        self.banner.api_key = None;
+        tell_manager(&[NotifyState::Ready]);
+        let _watchdog = Watchdog::start();
+        let mut reload = signal(SignalKind::hangup())?;
+        let mut tls = interval_at(Instant::now() + TLS_PERIOD, TLS_PERIOD);
+        loop {
+            tokio::select! {
+                () = stop.requested() => break,
+                _ = reload.recv() => tokio::select! {
+                    () = self.reload(context) => {}
+                    () = stop.requested() => break,
+                },
+                _ = tls.tick() => self.reload_tls(),
+            }
+        }
+
+        tell_manager(&[NotifyState::Stopping]);
+        tokio::select! {
+            () = self.server.shutdown(GRACE) => {}
+            // Whoever asks twice does not want to wait.
+            () = stop.requested() => return Err(Failure::Interrupted),
+        }
+        say("=> Server has stopped\n".to_owned()).await;
+        Ok(())
+    }
+
+    /// Takes on what the configuration file says now. If it cannot, everything stays as it is.
+    async fn reload(&mut self, context: &Context<'_>) {
+        if !self.source.can_reload() {
+            tracing::info!("there is no configuration file to read again");
+            return;
+        }
+        // The time tells a service manager which of its requests this answers.
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => tell_manager(&[NotifyState::Reloading, now]),
+            Err(_) => tell_manager(&[NotifyState::Reloading]),
+        }
+        match self.try_reload(context).await {
+            Ok(()) => {
+                tracing::info!("the configuration has been reloaded");
+                if !self.is_quiet {
+                    say(self
+                        .banner
+                        .render("Server has reloaded its configuration", context.output))
+                    .await;
+                }
+            }
+            Err(error) => tracing::error!(
+                error = chain(&*error),
+                "cannot reload the configuration: the server goes on with the one it has"
+            ),
+        }
+        tell_manager(&[NotifyState::Ready]);
+    }
+
+    async fn try_reload(&mut self, context: &Context<'_>) -> anyhow::Result<()> {
+        let Plan {
+            address,
+            server: settings,
+            store,
+            cache,
+            keys,
+            api_key: _,
+        } = self.source.load_again(&context.environment)?;
+        if address != self.address {
+            tracing::warn!("a new address takes a restart");
+        }
+        let fresh = if store == self.store {
+            None
+        } else {
+            Some(store.connect().await.context("the key store")?)
+        };
+        let description = fresh.as_ref().map(ToString::to_string);
+        let fresh = fresh.map(|store: Arc<dyn KeyStore>| self.environment.keyring(store, cache));
+        let keyring = fresh.clone().unwrap_or_else(|| self.server.keyring());
+        let (admin, client_auth, log) = (settings.admin.clone(), settings.tls.client_auth, settings.log);
+
+        let created_by = admin.as_ref().map_or("", |admin| admin.as_str());
+        let mut outcome = create_declared_keys(&keyring, &keys, created_by)
+            .await
+            .map_err(anyhow::Error::from);
+        if outcome.is_ok() {
+            outcome = self
+                .server
+                .reload(settings, fresh.clone())
+                .map_err(anyhow::Error::from);
+        }
+        if let Err(error) = outcome {
+            close(fresh).await;
+            return Err(error);
+        }
+        if fresh.is_none() {
+            keyring.reconfigure(cache);
+        }
+        self.store = store;
+        self.banner.store = description.unwrap_or_else(|| std::mem::take(&mut self.banner.store));
+        (self.banner.admin, self.banner.client_auth, self.banner.log) = (admin, client_auth, log);
+        Ok(())
+    }
+
+    fn reload_tls(&self) {
+        if let Err(error) = self.server.reload_tls() {
+            tracing::error!(
+                error = chain(&error),
+                "cannot reload the TLS files: the server goes on with the ones it has"
+            );
+        }
+    }
+}
+
+/// Closes a key ring that was connected for nothing.
+async fn close(keyring: Option<Arc<Keyring>>) {
+    if let Some(keyring) = keyring {
+        keyring.close().await;
+    }
+}
+
+/// Prints `text`. Nobody may be reading it, and that must not hold up the server.
+async fn say(text: String) {
+    let write = tokio::task::spawn_blocking(move || {
+        let mut stdout = std::io::stdout();
+        let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    });
+    let _ = timeout(LAST_LINES, write).await;
+}
+
+/// The wish to stop.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn requested(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// The two logs, and the tasks that write them.
+struct Logs {
+    errors: Arc<ErrorLog>,
+    audit: Arc<Console>,
+    writers: [AbortHandle; 2],
+}
+
+impl Logs {
+    fn start(clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        let errors = ErrorLog::new(Console::new(), clock);
+        let audit = Console::new();
+        errors.install().context("cannot set up the error log")?;
+        let write = |console: &Arc<Console>, target| {
+            let console = Arc::clone(console);
+            let writer = tokio::spawn(async move {
+                // Without a console, the logs can still be followed over HTTP.
+                let _ = console.run(target).await;
+                pending::<()>().await;
+            });
+            writer.abort_handle()
+        };
+        let writers = [
+            write(errors.console(), Target::Stderr),
+            write(&audit, Target::Stdout),
+        ];
+        Ok(Self {
+            errors,
+            audit,
+            writers,
+        })
+    }
+
+    /// Waits a little for the last lines.
+    async fn finish(self) {
+        let _ = timeout(LAST_LINES, async {
+            self.audit.drained().await;
+            self.errors.console().drained().await;
+        })
+        .await;
+    }
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        self.writers.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// Tells the service manager that the server is alive, as often as it wants to hear it.
+struct Watchdog(Option<AbortHandle>);
+
+impl Watchdog {
+    fn start() -> Self {
+        let Some(period) = sd_notify::watchdog_enabled().filter(|period| !period.is_zero()) else {
+            return Self(None);
+        };
+        let task = tokio::spawn(async move {
+            // Twice as often as it takes, so that one late turn does no harm.
+            let mut interval = tokio::time::interval(period / 2);
+            loop {
+                interval.tick().await;
+                tell_manager(&[NotifyState::Watchdog]);
+            }
+        });
+        Self(Some(task.abort_handle()))
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// Tells the service manager about `states`, if there is one.
+fn tell_manager(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(error = chain(&error), "the service manager cannot be told");
+    }
+}
