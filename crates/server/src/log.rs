@@ -249,7 +249,15 @@ impl fmt::Display for Quoted<'_> {
         if plain {
             f.write_str(self.0)
         } else {
-            write!(f, "\"{}\"", self.0.escape_debug())
+            f.write_char('"')?;
+            for c in self.0.chars() {
+                if c == '\'' {
+                    f.write_char(c)?
+                } else {
+                    write!(f, "{}", c.escape_debug())?
+                }
+            }
+            f.write_char('"')
         }
     }
 }

@@ -114,8 +114,8 @@ mod tests {
             forwarded_identity(&headers, &header, None, UnixTime::now()).unwrap_err()
         };
         let long = vec![b'a'; MAX_HEADER + 1];
-        for values in [
-            &[][..],
+        let garbage: [&[&[u8]]; 9] = [
+            &[],
             &[b"", b""],
             &[b""],
             &[b"%"],
@@ -124,7 +124,8 @@ mod tests {
             &[b"-----BEGIN+CERTIFICATE-----%0Agarbage%0A-----END+CERTIFICATE-----"],
             &[b"-----BEGIN+CERTIFICATE-----%0AAAAA%0A-----END+CERTIFICATE-----"],
             &[&long],
-        ] {
+        ];
+        for values in garbage {
             let error = read(values);
             assert_eq!(error.status, 400, "{values:?}");
         }

@@ -1,5 +1,12 @@
-//! Test support: a key store that fails, hangs and lies.
+//! Test support: certificates, a key store that fails, hangs and lies, an in-process server, and a client that checks
+//! what every answer must have.
 
+mod certs;
+mod http;
+mod server;
 mod store;
 
+pub use certs::{Credentials, KeyKind, TestCa};
+pub use http::{Answer, Protocol, TestClient, TestConnection, connect_tls};
+pub use server::{Running, TestServer, admin, app};
 pub use store::{Failure, FaultyStore, Gate, Lie, Step};

@@ -1,0 +1,8 @@
+//! The server as clients see it.
+
+mod audit;
+mod keys;
+mod listing;
+mod policies;
+mod system;
+mod tls;
