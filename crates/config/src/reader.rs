@@ -33,6 +33,7 @@ pub(crate) struct Context<'e> {
     environment: &'e Environment<'e>,
     errors: RefCell<Vec<Diagnostic>>,
     warnings: RefCell<Vec<Diagnostic>>,
+    deprecated: RefCell<HashSet<&'static str>>,
 }
 
 impl<'e> Context<'e> {
@@ -42,6 +43,7 @@ impl<'e> Context<'e> {
             environment,
             errors: RefCell::default(),
             warnings: RefCell::default(),
+            deprecated: RefCell::default(),
         }
     }
 
@@ -67,6 +69,13 @@ impl<'e> Context<'e> {
         self.warnings
             .borrow_mut()
             .push(self.diagnostic(Some(at), key, message.into()));
+    }
+
+    /// Warns of a key of an older release that is still read, once for all places that it stands in.
+    pub(crate) fn deprecated(&self, at: Position, key: &str, successor: &'static str) {
+        if self.deprecated.borrow_mut().insert(successor) {
+            self.warn(at, key, format!("is deprecated: {successor}"));
+        }
     }
 
     fn diagnostic(&self, at: Option<Position>, key: &str, message: String) -> Diagnostic {

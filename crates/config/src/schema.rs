@@ -98,10 +98,10 @@ fn admin(cx: &Context<'_>, root: &mut Section<'_>, overrides: &Overrides) -> Che
     });
     let (current, legacy) = (current?, legacy?);
     if let Some(legacy) = &legacy {
-        cx.warn(
+        cx.deprecated(
             legacy.at,
             &legacy.key,
-            "is deprecated: write it as `identity` in the section `admin`",
+            "write it as `identity` in the section `admin`",
         );
     }
     let text = match (current, legacy) {
@@ -212,7 +212,7 @@ fn cache(cx: &Context<'_>, mut section: Section<'_>) -> Checked<Cache> {
 
     let (any, all) = (any?, all?);
     if let (Some(_), Some(at)) = (all, legacy_at) {
-        cx.warn(at, "cache.expiry.all", "is deprecated: its name is `any`");
+        cx.deprecated(at, "cache.expiry.all", "its name is `any`");
         if any.is_some() && any != all {
             return Err(cx.error(
                 Some(at),

@@ -148,11 +148,7 @@ impl Backend {
             let message = "stands beside `keystore.aws.secretsmanager`, which is the same: remove one";
             return Err(cx.error(Some(at), legacy.path(), message));
         }
-        cx.warn(
-            at,
-            legacy.path(),
-            "is deprecated: its place is in the section `keystore.aws`",
-        );
+        cx.deprecated(at, legacy.path(), "its place is in the section `keystore.aws`");
         Ok(Some(legacy))
     }
 

@@ -171,7 +171,7 @@ fn assignment(
             "deny" => deny.extend(items.iter().map(|item| deny_rule(cx, item, &key))),
             "identities" => identities.extend(items.iter().map(|item| owners.claim(cx, item, &key, &role))),
             "paths" => {
-                cx.warn(field.at, &key, "is deprecated: its name is `allow`");
+                cx.deprecated(field.at, &key, "its name is `allow`");
                 allow.extend(items.iter().map(|item| allow_rule(cx, item, &key)));
             }
             _ => allow.extend(items.iter().map(|item| allow_rule(cx, item, &key))),

@@ -335,3 +335,9 @@ fn unknown_keys_are_warned_of_by_line_and_path() {
     assert!(!settings.api.values().any(|route| route.skip_auth));
     assert_eq!(settings.api.len(), 1);
 }
+
+#[test]
+fn an_older_name_in_many_places_is_warned_of_once() {
+    let text = minimal("policy: {p: {paths: [/v1/a]}, q: {paths: [/v1/b]}}");
+    assert_eq!(warnings(&text).len(), 1);
+}
