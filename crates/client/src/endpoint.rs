@@ -36,12 +36,15 @@ impl Endpoint {
         let rest = rest.unwrap_or(text);
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let authority: Authority = rest.parse().map_err(|_| bad())?;
-        let port_is_bad = authority.port().is_none() && rest.ends_with(':');
-        let port_is_bad = port_is_bad
-            || authority
-                .port()
-                .is_some_and(|port| port.as_str().parse::<u16>().is_err());
-        if authority.host().is_empty() || authority.as_str().contains('@') || port_is_bad {
+        let port = authority
+            .as_str()
+            .strip_prefix(authority.host())
+            .ok_or_else(bad)?;
+        let port_is_good = port.is_empty()
+            || port
+                .strip_prefix(':')
+                .is_some_and(|port| port.parse::<u16>().is_ok());
+        if authority.host().is_empty() || !port_is_good {
             return Err(bad());
         }
         Ok(Self(authority))

@@ -112,8 +112,8 @@ impl Error {
 
 fn certificate_problem(error: &rustls::CertificateError) -> String {
     use rustls::CertificateError::{
-        BadSignature, UnknownIssuer, UnsupportedSignatureAlgorithmContext,
-        UnsupportedSignatureAlgorithmForPublicKeyContext,
+        BadSignature, Expired, ExpiredContext, NotValidYet, NotValidYetContext, UnknownIssuer,
+        UnsupportedSignatureAlgorithmContext, UnsupportedSignatureAlgorithmForPublicKeyContext,
     };
     match error {
         // The signature fails when an authority of the same name is known, such as another `localhost`.
@@ -123,7 +123,9 @@ fn certificate_problem(error: &rustls::CertificateError) -> String {
         | UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             "its certificate is not signed by a known authority".to_owned()
         }
-        other => format!("invalid certificate: {other}"),
+        Expired | ExpiredContext { .. } => "its certificate has expired".to_owned(),
+        NotValidYet | NotValidYetContext { .. } => "its certificate is not valid yet".to_owned(),
+        other => format!("its certificate is not acceptable: {other}"),
     }
 }
 
