@@ -33,7 +33,7 @@ pub struct Background {
 
 impl Background {
     pub(crate) fn start(core: Arc<Core>) -> Self {
-        core.reach.set_monitored(true);
+        core.reach.monitor_started();
         let mut tasks = JoinSet::new();
         tasks.spawn(monitor(Arc::clone(&core)));
         tasks.spawn(refresh_after_outages(Arc::clone(&core)));
@@ -44,7 +44,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        self.core.reach.set_monitored(false);
+        self.core.reach.monitor_ended();
     }
 }
 

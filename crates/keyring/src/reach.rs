@@ -1,7 +1,7 @@
 //! Whether the store is within reach.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kes_keystore::StoreError;
 use tokio::sync::{Notify, watch};
@@ -31,8 +31,8 @@ impl Outage {
 pub(crate) struct Reach {
     outage: watch::Sender<Option<Arc<Outage>>>,
     last_contact: AtomicInstant,
-    /// Nobody looks for the store while this is false, so an outage must not be declared: it would never end.
-    monitored: AtomicBool,
+    /// Nobody looks for the store while this is zero, so an outage must not be declared: it would never end.
+    monitors: AtomicUsize,
     suspected: Notify,
 }
 
@@ -41,7 +41,7 @@ impl Reach {
         Self {
             outage: watch::Sender::new(None),
             last_contact: AtomicInstant::new(now),
-            monitored: AtomicBool::new(false),
+            monitors: AtomicUsize::new(0),
             suspected: Notify::new(),
         }
     }
@@ -67,35 +67,36 @@ impl Reach {
     /// Declares an outage, unless there is one already.
     pub(crate) fn lost(&self, cause: &Arc<StoreError>, now: Instant) {
         let last_contact = self.last_contact();
-        self.outage.send_if_modified(|outage| {
-            if outage.is_some() || !self.monitored.load(Ordering::SeqCst) {
-                return false;
+        let declared = self.outage.send_if_modified(|outage| {
+            let declare = outage.is_none() && self.monitors.load(Ordering::SeqCst) > 0;
+            if declare {
+                *outage = Some(Arc::new(Outage {
+                    found: now,
+                    last_contact,
+                    cause: Arc::clone(cause),
+                }));
             }
-            tracing::warn!(error = %Chain(cause), "key store is out of reach");
-            *outage = Some(Arc::new(Outage {
-                found: now,
-                last_contact,
-                cause: Arc::clone(cause),
-            }));
-            true
+            declare
         });
+        if declared {
+            tracing::warn!(error = %Chain(cause), "key store is out of reach");
+        }
     }
 
     /// Ends the outage, if there is one.
     pub(crate) fn found(&self) {
-        self.outage.send_if_modified(|outage| {
-            let was_out = outage.take().is_some();
-            if was_out {
-                tracing::info!("key store is within reach again");
-            }
-            was_out
-        });
+        if self.outage.send_if_modified(|outage| outage.take().is_some()) {
+            tracing::info!("key store is within reach again");
+        }
     }
 
-    pub(crate) fn set_monitored(&self, monitored: bool) {
-        self.monitored.store(monitored, Ordering::SeqCst);
-        if !monitored {
-            self.found();
+    pub(crate) fn monitor_started(&self) {
+        self.monitors.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn monitor_ended(&self) {
+        if self.monitors.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.outage.send_if_modified(|outage| outage.take().is_some());
         }
     }
 

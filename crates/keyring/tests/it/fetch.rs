@@ -298,3 +298,35 @@ async fn a_value_is_read_once_however_it_is_formatted() {
     rig.store.put("key", &value);
     assert_eq!(rig.creator("key").await.unwrap(), "first");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn threads_that_ask_at_the_same_moment_share_one_fetch() {
+    let rig = Rig::new();
+    rig.put("key", "first");
+    for round in 1..=200 {
+        let waiting: Vec<_> = (0..16).map(|_| ask(&rig, "key")).collect();
+        for answer in waiting {
+            assert_eq!(answer.await.unwrap().unwrap(), "first");
+        }
+        assert_eq!(rig.reads(), round);
+        rig.advance(31);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_thread_sees_a_key_whose_deletion_has_been_answered() {
+    let rig = Rig::new();
+    for _ in 0..200 {
+        rig.put("key", "first");
+        let waiting: Vec<_> = (0..16).map(|_| ask(&rig, "key")).collect();
+        rig.ring.delete(&Scope::default(), &named("key")).await.unwrap();
+        assert!(matches!(rig.creator("key").await, Err(KeyringError::NotFound)));
+        for answer in waiting {
+            assert!(matches!(
+                answer.await.unwrap(),
+                Ok(_) | Err(KeyringError::NotFound)
+            ));
+        }
+        assert!(matches!(rig.creator("key").await, Err(KeyringError::NotFound)));
+    }
+}

@@ -1,6 +1,7 @@
 //! When the store is out of reach.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kes_keyring::{CacheSettings, KeyringError, Scope};
 use kes_keystore::{StoreError, StoreOp};
@@ -92,6 +93,43 @@ async fn a_key_that_expires_unseen_in_an_outage_outlives_the_sweep() {
     rig.pass(seconds(3601)).await;
     assert!(is_outage(&rig.creator("key").await));
     assert_eq!(rig.ring.stats().entries, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_expires_before_anybody_has_found_the_outage_outlives_the_sweep() {
+    let hour = seconds(3600);
+    let settings = CacheSettings {
+        unused: seconds(1),
+        offline: hour,
+        ..CacheSettings::default()
+    };
+    let rig = Rig::with(settings).watch();
+    rig.put("key", "first");
+    for _ in 0..61 {
+        rig.creator("key").await.unwrap();
+        rig.pass(Duration::from_millis(500)).await;
+    }
+    rig.store.fail(Failure::Unreachable);
+    rig.pass(seconds(5)).await;
+    assert!(rig.ring.stats().online);
+    rig.pass(seconds(5)).await;
+    assert!(!rig.ring.stats().online);
+    assert_eq!(rig.creator("key").await.unwrap(), "first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn looking_for_the_store_in_vain_does_not_start_the_outage_anew() {
+    let rig = Rig::watched();
+    rig.put("key", "first");
+    rig.creator("key").await.unwrap();
+    rig.store.fail(Failure::Unreachable);
+    rig.creator("other").await.unwrap_err();
+    for _ in 0..36 {
+        rig.pass(seconds(100)).await;
+        assert_eq!(rig.creator("key").await.unwrap(), "first");
+    }
+    rig.pass(seconds(1)).await;
+    assert!(is_outage(&rig.creator("key").await));
 }
 
 #[tokio::test(start_paused = true)]
