@@ -1,8 +1,14 @@
 //! The program from outside: files, exit codes, streams.
 
-#![allow(clippy::unwrap_used, reason = "all of it is tests, also the helpers")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "all of it is tests, also the helpers"
+)]
 
 mod arguments;
+mod daemon;
 mod golden;
 mod identity;
 mod kes;
+mod server;

@@ -1,0 +1,581 @@
+//! `kes server`, and the client commands against it.
+
+use std::fs;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustix::process::Signal;
+
+use crate::daemon::{Daemon, Manager, client};
+use crate::kes::{Ran, command, fail, run, succeed};
+
+const CONFIG: &str = "\
+address: 127.0.0.1:0
+admin:
+  identity: disabled
+tls:
+  key: private.key
+  cert: public.crt
+policy:
+  my-app:
+    allow:
+    - /v1/key/create/my-key*
+    - /v1/key/generate/my-key*
+    - /v1/key/decrypt/my-key*
+    identities:
+    - IDENTITY
+keystore:
+  fs:
+    path: keys
+";
+
+/// A directory as in the "AWS Secrets Manager" tutorial, with a folder in place of that service: a server's certificate, a
+/// client's, and a configuration that knows the client.
+fn tutorial() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    succeed(dir.path(), &["identity", "new", "--ip", "127.0.0.1", "localhost"]);
+    succeed(
+        dir.path(),
+        &[
+            "identity",
+            "new",
+            "--key=client.key",
+            "--cert=client.crt",
+            "MyApp",
+        ],
+    );
+    let identity = succeed(dir.path(), &["identity", "of", "client.crt"]);
+    fs::write(
+        dir.path().join("config.yml"),
+        CONFIG.replace("IDENTITY", &identity),
+    )
+    .unwrap();
+    dir
+}
+
+/// A run of the program as the client of the tutorial.
+fn as_my_app(dir: &Path, server: &Daemon, line: &str) -> Ran {
+    let server = format!("https://{}", server.address());
+    let variables = [
+        ("KES_SERVER", server.as_str()),
+        ("KES_CLIENT_CERT", "client.crt"),
+        ("KES_CLIENT_KEY", "client.key"),
+        ("SSL_CERT_FILE", "public.crt"),
+    ];
+    client(dir, &variables, line)
+}
+
+fn silent(ran: &Ran) {
+    assert_eq!(
+        (ran.code, ran.stdout.as_str(), ran.stderr.as_str()),
+        (Some(0), "", "")
+    );
+}
+
+#[test]
+fn the_tutorial_works_line_by_line() {
+    let dir = tutorial();
+    let dir = dir.path();
+    let server = Daemon::start(dir, &["--config", "config.yml", "--auth", "off"]);
+    let notes = server.stderr_until("deprecated");
+    assert_eq!(
+        notes,
+        ["deprecated: kes server --auth: use tls.auth in the configuration file"]
+    );
+    assert_eq!(server.value("KMS"), "Filesystem: keys");
+    assert_eq!(
+        (server.value("Admin"), server.value("Auth")),
+        ("<disabled>", "off")
+    );
+
+    silent(&as_my_app(dir, &server, "key create my-key-1"));
+    let data_key = as_my_app(dir, &server, "key dek my-key-1");
+    let data_key: serde_json::Value = serde_json::from_str(&data_key.stdout).unwrap();
+    let ciphertext = data_key["ciphertext"].as_str().unwrap();
+    let opened = as_my_app(dir, &server, &format!("key decrypt my-key-1 {ciphertext}"));
+    assert_eq!(
+        opened.stdout,
+        format!(
+            "{{\"plaintext\":\"{}\"}}",
+            data_key["plaintext"].as_str().unwrap()
+        )
+    );
+
+    let refused = as_my_app(dir, &server, "key create other-key");
+    assert_eq!(refused.code, Some(1));
+    assert_eq!(
+        refused.stderr,
+        "Error: not authorized: insufficient permissions (prohibited by policy)\n"
+    );
+    server.stop();
+    assert!(dir.join("keys/my-key-1").exists());
+}
+
+#[test]
+fn a_server_that_is_not_trusted_comes_with_a_hint() {
+    let dir = tutorial();
+    let dir = dir.path();
+    let server = Daemon::start(dir, &["--config=config.yml"]);
+    let address = server.address();
+    let credentials = [
+        ("KES_SERVER", address),
+        ("KES_CLIENT_CERT", "client.crt"),
+        ("KES_CLIENT_KEY", "client.key"),
+    ];
+
+    let refused = client(dir, &credentials, "key create my-key-1");
+    assert_eq!(refused.code, Some(1));
+    for hint in ["cannot trust the server", "MINIO_KMS_KES_CAPATH", "-k"] {
+        assert!(refused.stderr.contains(hint), "{refused:?}");
+    }
+    assert_eq!(refused.stderr.lines().count(), 1);
+
+    silent(&client(dir, &credentials, "key create my-key-1 -k"));
+    silent(&client(dir, &credentials, "key create -k my-key-2"));
+    let trusting = [&credentials[..], &[("MINIO_KMS_KES_CAPATH", "public.crt")]].concat();
+    silent(&client(dir, &trusting, "key create my-key-3"));
+}
+
+/// The 2020 guide's server, whose certificate is a CA's and names no host, with the options that its command line has.
+#[test]
+fn options_of_2020_override_the_file() {
+    let dir = tutorial();
+    let dir = dir.path();
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "localhost");
+    fs::write(dir.join("kes-tls.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(dir.join("kes-tls.key"), key.serialize_pem()).unwrap();
+    let config = fs::read_to_string(dir.join("config.yml"))
+        .unwrap()
+        .replace("disabled", &"ab".repeat(32));
+    fs::write(
+        dir.join("config.yml"),
+        config.replace("  key: private.key\n", "  key: nowhere\n"),
+    )
+    .unwrap();
+
+    let server = Daemon::start(
+        dir,
+        &[
+            "-config=config.yml",
+            "--root=disabled",
+            "--mtls-auth=ignore",
+            "--tls-key=kes-tls.key",
+            "--tls-cert=kes-tls.crt",
+        ],
+    );
+    assert_eq!(
+        (server.value("Admin"), server.value("Auth")),
+        ("<disabled>", "off")
+    );
+    let variables = [
+        ("KES_SERVER", server.address()),
+        ("KES_CLIENT_TLS_KEY_FILE", "client.key"),
+        ("KES_CLIENT_TLS_CERT_FILE", "client.crt"),
+        ("MINIO_KMS_KES_CAPATH", "kes-tls.crt"),
+    ];
+    silent(&client(dir, &variables, "key create my-key-1"));
+    silent(&client(dir, &variables[..3], "key create my-key-2 -k"));
+    assert_eq!(client(dir, &variables[..3], "key create my-key-3").code, Some(1));
+}
+
+#[test]
+fn an_option_without_its_value_leaves_the_file_alone() {
+    let dir = tutorial();
+    let config = fs::read_to_string(dir.path().join("config.yml")).unwrap();
+    fs::write(
+        dir.path().join("config.yml"),
+        config.replace("tls:\n", "tls:\n  auth: on\n"),
+    )
+    .unwrap();
+    // What a container is started with, also with variables that are meant for clients.
+    let mut started = command(dir.path(), &["server", "--auth", "--config=config.yml"]);
+    started
+        .env("KES_SERVER", "https://127.0.0.1:7373")
+        .env("KES_CLIENT_KEY", "x")
+        .env("KES_CLIENT_CERT", "y");
+    let mut server = Daemon::spawn(started);
+    server.banner = server.stdout_until("=> ");
+    assert_eq!(server.value("Auth"), "on");
+    server.stop();
+}
+
+#[test]
+fn a_development_server_needs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let server = Daemon::start(dir, &["--dev", "--addr", "127.0.0.1:0"]);
+    let api_key = server.value("API Key");
+    assert_eq!(server.value("Admin"), succeed(dir, &["identity", "of", api_key]));
+    assert_eq!(server.value("KMS"), "In Memory");
+    let kes = |line: &str| {
+        client(
+            dir,
+            &[
+                ("MINIO_KES_API_KEY", api_key),
+                ("MINIO_KES_SERVER", server.address()),
+            ],
+            line,
+        )
+    };
+
+    for name in ["a", "b", "c"] {
+        silent(&kes(&format!("key create {name} -k")));
+    }
+    silent(&kes("key create d e -k"));
+    let imported = STANDARD.encode([7; 32]);
+    silent(&kes(&format!("key import f {imported} -k")));
+    let note = kes(&format!("key create g {imported} -k"));
+    assert_eq!((note.code, note.stdout.as_str()), (Some(0), ""));
+    assert_eq!(
+        note.stderr,
+        "deprecated: kes key create NAME KEY: use kes key import\n"
+    );
+    let sealed = kes("key encrypt f message -k").stdout;
+    let sealed: serde_json::Value = serde_json::from_str(&sealed).unwrap();
+    let opened = kes(&format!(
+        "key decrypt g {} -k",
+        sealed["ciphertext"].as_str().unwrap()
+    ))
+    .stdout;
+    assert_eq!(
+        opened,
+        format!("{{\"plaintext\":\"{}\"}}", STANDARD.encode("message"))
+    );
+
+    let all = "Key\na\nb\nc\nd\ne\nf\ng\n";
+    for line in [
+        "ls -k",
+        "key ls -k",
+        "key list -k",
+        "key ls * -k",
+        "ls --insecure=true",
+    ] {
+        assert_eq!(kes(line).stdout, all, "{line}");
+    }
+    assert_eq!(kes("ls a* -k --json").stdout, "[\"a\"]\n");
+    assert_eq!(kes("ls zzz -k --json").stdout, "[]\n");
+    assert_eq!(kes("ls zzz -k").stdout, "");
+    assert_eq!(
+        kes("ls -i -k").stdout,
+        format!("Identity\n{}\n", server.value("Admin"))
+    );
+    assert_eq!(kes("identity ls -k").stdout, kes("ls -ik").stdout);
+    assert_eq!(kes("ls -p -k").stdout, "");
+
+    let info: serde_json::Value = serde_json::from_str(&kes("key info a -k --json").stdout).unwrap();
+    assert_eq!(
+        (info["name"].as_str(), info["created_by"].as_str()),
+        (Some("a"), Some(server.value("Admin")))
+    );
+    assert!(info["algorithm"] == "AES256" || info["algorithm"] == "ChaCha20");
+    let info: serde_json::Value = serde_json::from_str(&kes("identity info -k --json").stdout).unwrap();
+    assert_eq!(
+        (info["identity"].as_str(), info["admin"].as_bool()),
+        (Some(server.value("Admin")), Some(true))
+    );
+
+    silent(&kes("key rm a b -k"));
+    let gone = kes("key rm a -k");
+    assert_eq!(
+        (gone.code, gone.stderr.as_str()),
+        (Some(1), "Error: key does not exist\n")
+    );
+    let half = kes("key create x c y -k");
+    assert_eq!(
+        (half.code, half.stderr.as_str()),
+        (Some(1), "Error: key already exists\n")
+    );
+    assert_eq!(
+        kes("ls -k").stdout,
+        "Key\nc\nd\ne\nf\ng\nx\n",
+        "what came before the failure stays"
+    );
+
+    assert_eq!(
+        kes("status -k --short").stdout,
+        format!("● {}\n", server.address())
+    );
+    let status: serde_json::Value = serde_json::from_str(&kes("status -k --json").stdout).unwrap();
+    assert_eq!(status["keystore_unreachable"], false);
+    let api: serde_json::Value = serde_json::from_str(&kes("status -k --json --api").stdout).unwrap();
+    assert!(api.as_array().unwrap().len() > 20);
+
+    let enclave = kes("key create h -k -e tenant-1");
+    assert!(
+        enclave.code == Some(0) && enclave.stderr.contains("tenant-1"),
+        "{enclave:?}"
+    );
+    silent(&kes("key create i -k --enclave default"));
+
+    server.signal(Signal::HUP);
+    silent(&kes("key create j -k"));
+    server.stop();
+}
+
+#[test]
+fn a_bad_api_key_or_two_kinds_of_credentials_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = "kes:v1:ADsGCjJoWziQ82wPUG6oHbqhhlbkajaRGP+3+JSfx5Wq";
+    let ran = client(
+        dir.path(),
+        &[("KES_API_KEY", key), ("KES_CLIENT_KEY", "client.key")],
+        "ls",
+    );
+    assert_eq!(
+        ran.stderr,
+        "Error: KES_API_KEY and KES_CLIENT_KEY are both set: unset one of them\n"
+    );
+    let ran = client(
+        dir.path(),
+        &[("KES_CLIENT_KEY", "a"), ("KES_CLIENT_CERT", "b")],
+        "ls",
+    );
+    assert_eq!(
+        ran.stderr,
+        "Error: cannot read b: No such file or directory (os error 2)\n"
+    );
+}
+
+#[test]
+fn a_reload_changes_policies_and_keeps_what_works() {
+    let dir = tutorial();
+    let dir = dir.path();
+    let manager = Manager::new(dir);
+    let mut started = command(dir, &["server", "--config", "config.yml"]);
+    started.env("NOTIFY_SOCKET", dir.join("notify"));
+    let mut server = Daemon::spawn(started);
+    server.banner = server.stdout_until("=> ");
+    assert_eq!(manager.next(), "READY=1\n");
+    silent(&as_my_app(dir, &server, "key create my-key-1"));
+    assert_eq!(as_my_app(dir, &server, "key create other-key").code, Some(1));
+
+    let config = fs::read_to_string(dir.join("config.yml")).unwrap();
+    fs::write(
+        dir.join("config.yml"),
+        config.replace("create/my-key*", "create/*") + "keys:\n- name: declared\n",
+    )
+    .unwrap();
+    server.signal(Signal::HUP);
+    assert!(manager.next().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    assert_eq!(manager.next(), "READY=1\n");
+    server.stdout_until("=> Server has reloaded");
+    silent(&as_my_app(dir, &server, "key create other-key"));
+    assert!(dir.join("keys/declared").exists());
+
+    // From here on nothing changes, whatever is wrong.
+    for broken in [
+        "tls: [".to_owned(),
+        config.replace("private.key", "no-such-file"),
+        config.replace("path: keys", "path: /dev/null"),
+    ] {
+        fs::write(dir.join("config.yml"), broken).unwrap();
+        server.signal(Signal::HUP);
+        let line = server.stderr_until("cannot reload").pop().unwrap();
+        assert!(line.contains("level=ERROR"), "{line}");
+        assert!(manager.next().starts_with("RELOADING=1\n"));
+        assert_eq!(manager.next(), "READY=1\n");
+    }
+    silent(&as_my_app(dir, &server, "key create other-key-2"));
+
+    // Another store: its keys are other keys.
+    fs::write(
+        dir.join("config.yml"),
+        config.replace("path: keys", "path: keys-2"),
+    )
+    .unwrap();
+    server.signal(Signal::HUP);
+    server.stdout_until("=> Server has reloaded");
+    silent(&as_my_app(dir, &server, "key create my-key-1"));
+    assert!(dir.join("keys-2/my-key-1").exists());
+
+    server.signal(Signal::INT);
+    let (status, _) = server.wait();
+    assert_eq!(status.code(), Some(0));
+    assert!(
+        std::iter::repeat_with(|| manager.next())
+            .take(4)
+            .any(|state| state == "STOPPING=1\n")
+    );
+}
+
+#[test]
+fn a_service_manager_hears_that_the_server_is_alive() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = Manager::new(dir.path());
+    let mut started = command(dir.path(), &["server", "--dev", "--addr=127.0.0.1:0", "-q"]);
+    started
+        .env("NOTIFY_SOCKET", dir.path().join("notify"))
+        .env("WATCHDOG_USEC", "20000");
+    let server = Daemon::spawn(started);
+    assert_eq!(manager.next(), "READY=1\n");
+    while manager.next_of_all() != "WATCHDOG=1\n" {}
+    server.signal(Signal::TERM);
+    let (status, printed) = server.wait();
+    assert_eq!(
+        (status.code(), printed),
+        (Some(0), vec!["=> Server has stopped".to_owned()]),
+        "no banner if quiet"
+    );
+}
+
+#[test]
+fn nothing_is_printed_before_the_server_listens() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let error = fail(dir.path(), &["server", "--dev", "--addr", &address]);
+    assert!(
+        error.starts_with(&format!("cannot listen on {address}: ")),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_server_without_a_configuration_keeps_keys_in_memory() {
+    let dir = tutorial();
+    let dir = dir.path();
+    let identity = succeed(dir, &["identity", "of", "client.crt"]);
+    let line = [
+        "--addr=127.0.0.1:0",
+        "--cert",
+        "public.crt",
+        "--key",
+        "private.key",
+        "--root",
+        &identity,
+    ];
+    let server = Daemon::start(dir, &line);
+    assert!(server.stderr_until("LOST").len() <= 2);
+    assert_eq!(
+        (server.value("KMS"), server.value("Admin")),
+        ("In Memory", identity.as_str())
+    );
+    silent(&as_my_app(dir, &server, "key create anything"));
+
+    for missing in [
+        &[][..],
+        &["--root", &identity],
+        &["--cert", "public.crt", "--key", "private.key"],
+    ] {
+        let line: Vec<_> = ["server"].iter().chain(missing).copied().collect();
+        let ran = run(dir, &line);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{missing:?}");
+        assert!(ran.stderr.contains("use --config FILE"), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_configuration_is_checked_without_a_start() {
+    let dir = tutorial();
+    let dir = dir.path();
+    assert_eq!(
+        succeed(dir, &["server", "--check", "--config", "config.yml"]),
+        "config.yml: the configuration is valid\n"
+    );
+    assert!(!dir.join("keys").exists(), "nothing is connected");
+
+    let config = fs::read_to_string(dir.join("config.yml")).unwrap();
+    fs::write(
+        dir.join("wrong.yml"),
+        config
+            .replace("tls:", "tls:\n  auth: maybe")
+            .replace("fs:", "fss:"),
+    )
+    .unwrap();
+    let ran = run(dir, &["server", "--check", "--config", "wrong.yml"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
+    let (errors, warnings): (Vec<_>, Vec<_>) =
+        ran.stderr.lines().partition(|line| line.starts_with("Error: "));
+    assert_eq!((errors.len(), warnings.len()), (2, 1), "all at once: {ran:?}");
+    assert!(
+        errors.iter().all(|line| line.starts_with("Error: wrong.yml:")),
+        "{ran:?}"
+    );
+
+    fs::write(
+        dir.join("missing.yml"),
+        config.replace("private.key", "no-such-file"),
+    )
+    .unwrap();
+    assert!(fail(dir, &["server", "--check", "--config", "missing.yml"]).contains("no-such-file"));
+
+    fs::write(dir.join("odd.yml"), config + "surprise: 1\n").unwrap();
+    let ran = run(dir, &["server", "--check", "--config", "odd.yml"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stderr.starts_with("Warning: odd.yml:"), "{ran:?}");
+    let ran = run(dir, &["server", "--check", "--strict", "--config", "odd.yml"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+}
+
+#[test]
+fn a_key_store_that_is_not_built_is_named() {
+    let dir = tutorial();
+    let config = fs::read_to_string(dir.path().join("config.yml")).unwrap();
+    let aws = "  aws:\n    secretsmanager:\n      endpoint: secretsmanager.us-east-2.amazonaws.com\n      region: us-east-2\n";
+    fs::write(
+        dir.path().join("config.yml"),
+        config.replace("  fs:\n    path: keys\n", aws),
+    )
+    .unwrap();
+    let error = fail(dir.path(), &["server", "--config", "config.yml"]);
+    assert!(
+        error
+            .starts_with("keystore.aws.secretsmanager is configured, but this build has no such backend yet"),
+        "{error}"
+    );
+}
+
+#[test]
+fn options_that_contradict_each_other_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for (line, want) in [
+        (
+            &["server", "--dev", "--config", "x"][..],
+            "'--dev' cannot be used with '--config'",
+        ),
+        (&["server", "/var/lib/kes"], "`keystore` section"),
+        (
+            &["server", "--dev", "--addr", "localhost:7373"],
+            "invalid value 'localhost:7373' for '--addr'",
+        ),
+        (
+            &["server", "--dev", "--auth=perhaps"],
+            "invalid value 'perhaps' for '--auth'",
+        ),
+        (&["server", "--config", "no-such-file"], "no-such-file"),
+    ] {
+        let ran = run(dir.path(), line);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{line:?}");
+        assert!(ran.stderr.contains(want), "{line:?}: {ran:?}");
+    }
+}
+
+#[test]
+fn memory_is_locked_on_request_or_the_start_fails() {
+    const IPC_LOCK: u32 = 14;
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let capabilities = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:\t"))
+        .unwrap();
+    let may_lock = u64::from_str_radix(capabilities, 16).unwrap() >> IPC_LOCK & 1 == 1
+        || rustix::process::getrlimit(rustix::process::Resource::Memlock)
+            .current
+            .is_none();
+    let dir = tempfile::tempdir().unwrap();
+    let line = ["--dev", "--addr=127.0.0.1:0", "--mlock"];
+    if may_lock {
+        let server = Daemon::start(dir.path(), &line);
+        assert_eq!(server.value("MLock"), "enabled");
+        server.stop();
+    } else {
+        let line: Vec<_> = ["server"].iter().chain(&line).copied().collect();
+        assert!(fail(dir.path(), &line).contains("cannot lock memory"));
+    }
+}
