@@ -6,7 +6,8 @@
 //! * ```` ```sh serve=PORT ````: the same in the background; the next block runs once something listens on the port.
 //!   With `once` it is stopped again at that point;
 //! * ```` ```yaml config=FILE ````: is written to that file and checked with `kes server --check --strict`;
-//! * ```` ```sh ci ````: what CI does itself.
+//! * ```` ```sh ci ````: what CI does itself;
+//! * ```` ```sh by-hand ````: what CI cannot do, such as measuring on a quiet machine.
 //!
 //! With `repo`, a command runs in the repository. A block of shell or YAML that says nothing is a mistake.
 
@@ -55,7 +56,7 @@ pub(crate) fn run(report: &mut Report) {
             Ok(place) => place,
             Err(error) => return report.add(0, &[format!("docs: {error:#}")]),
         };
-        for block in blocks {
+        for block in blocks.into_iter().filter(|block| block.kind != Kind::NotHere) {
             report.step(
                 &format!("docs: {name}:{}", block.line),
                 &mut place,
@@ -108,7 +109,7 @@ impl Place {
                     .expect_success()
                     .map(drop)
             }
-            Kind::Ci => Ok(()),
+            Kind::NotHere => Ok(()),
         }
     }
 
@@ -136,7 +137,7 @@ impl Place {
         // A block that serves ends with the command that does: it replaces the shell, so that signals reach it.
         let text = match block.kind {
             Kind::Serve { .. } => exec_last(&block.text),
-            Kind::Run | Kind::Config(_) | Kind::Ci => block.text.clone(),
+            Kind::Run | Kind::Config(_) | Kind::NotHere => block.text.clone(),
         };
         shell.args(["-euo", "pipefail", "-c", &text]);
         if block.in_repository {
@@ -183,9 +184,13 @@ struct Block {
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
     Run,
-    Serve { port: u16, once: bool },
+    Serve {
+        port: u16,
+        once: bool,
+    },
     Config(String),
-    Ci,
+    /// Left to CI itself, or to people.
+    NotHere,
 }
 
 fn documents() -> Result<Vec<Document>> {
@@ -250,7 +255,7 @@ fn block<'a>(line: usize, words: impl Iterator<Item = &'a str>, text: String) ->
     for word in words {
         match word.split_once('=') {
             None if word == "run" => kind = Some(Kind::Run),
-            None if word == "ci" => kind = Some(Kind::Ci),
+            None if word == "ci" || word == "by-hand" => kind = Some(Kind::NotHere),
             None if word == "once" => once = true,
             None if word == "repo" => in_repository = true,
             Some(("serve", port)) => {

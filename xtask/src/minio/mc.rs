@@ -38,13 +38,12 @@ impl Mc {
         process::run(&mut command, LIMIT)
     }
 
-    /// Runs a command that must succeed and answers its last JSON line.
+    /// Runs a command that must succeed and answers its last JSON line. Some commands print nothing; that is `null`.
     pub(super) fn ok(&self, arguments: &[&str]) -> Result<Value> {
         let stdout = self.run(arguments)?.expect_success()?;
-        let line = stdout
-            .lines()
-            .last()
-            .with_context(|| format!("mc {arguments:?} printed nothing"))?;
+        let Some(line) = stdout.lines().last() else {
+            return Ok(Value::Null);
+        };
         let value: Value =
             serde_json::from_str(line).with_context(|| format!("mc {arguments:?} printed {line}"))?;
         if value.get("status").is_some_and(|status| status == "error") {

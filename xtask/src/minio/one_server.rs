@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
+use super::kes::AuditEvent;
 use super::objects::{self, read_again, round_trip};
 use super::world::{DEFAULT_KEY, World};
 use super::{Step, files, mc};
@@ -73,7 +74,15 @@ fn key_create_and_list(world: &mut World) -> Result<()> {
         .mc
         .run(&["admin", "kms", "key", "create", "m", "made-by-mc"])?
         .expect_failure()?;
-    ensure!(again.contains("already exists"), "mc says {again}");
+    ensure!(again.contains("key with given key ID already"), "mc says {again}");
+    let path = "/v1/key/create/made-by-mc";
+    let statuses: Vec<u64> = world
+        .audit()?
+        .iter()
+        .filter(|e| e.path == path)
+        .map(|e| e.status)
+        .collect();
+    ensure!(statuses == [200, 400], "the audit has {statuses:?} for {path}");
     Ok(())
 }
 
@@ -119,6 +128,7 @@ fn many_small_objects(world: &mut World) -> Result<()> {
 fn audit_is_complete(world: &mut World) -> Result<()> {
     const OBJECTS: usize = 20;
     world.mc.ok(&["admin", "kms", "key", "create", "m", "audited"])?;
+    // Setting the encryption of a bucket tries the key out, too.
     world.mc.bucket("audited", &["sse-kms", "audited"])?;
     let before = world.audit()?.len();
     for index in 0..OBJECTS {
@@ -126,9 +136,17 @@ fn audit_is_complete(world: &mut World) -> Result<()> {
     }
     for operation in ["generate", "decrypt"] {
         let path = format!("/v1/key/{operation}/audited");
-        wait_until(&format!("{OBJECTS} audit events of {path}"), PATIENCE, || {
-            Ok(Some(world.audited(&path)?).filter(|count| *count >= OBJECTS))
+        let since = |events: Vec<AuditEvent>| {
+            events
+                .iter()
+                .skip(before)
+                .filter(|event| event.path == path)
+                .count()
+        };
+        let count = wait_until(&format!("{OBJECTS} audit events of {path}"), PATIENCE, || {
+            Ok(Some(since(world.audit()?)).filter(|count| *count >= OBJECTS))
         })?;
+        ensure!(count == OBJECTS, "the audit has {count} events of {path}");
     }
     for event in world
         .audit()?
