@@ -37,11 +37,8 @@ pub(crate) fn run(report: &mut Report) {
         "docs: the documents are read, the executables built",
         &mut prepared,
         |prepared| {
-            let search = search_path(&[
-                &cargo::build_kes()?,
-                &Peers::install()?.minio,
-                &Peers::install()?.mc,
-            ])?;
+            let Peers { minio, mc } = Peers::install()?;
+            let search = search_path(&[&cargo::build_kes()?, &minio, &mc])?;
             *prepared = Some((search, documents()?));
             Ok(())
         },
