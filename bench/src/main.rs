@@ -39,6 +39,9 @@ struct Options {
     /// The null server in place of ours: every ratio should be 1, and how far it is from that is how much to believe.
     #[arg(long)]
     calibrate: bool,
+    /// Measures what was built last.
+    #[arg(long)]
+    no_build: bool,
 }
 
 impl Options {
@@ -67,7 +70,7 @@ async fn main() -> anyhow::Result<()> {
         );
     }
 
-    let binaries = Binaries::build(options.calibrate)?;
+    let binaries = Binaries::build(options.no_build)?;
     let generators = Generators::install()?;
     let site = Site::new()?;
     let mut report = Report::new(&binaries, &generators, plan);

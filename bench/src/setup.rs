@@ -37,14 +37,11 @@ pub(crate) struct Site {
 }
 
 impl Binaries {
-    pub(crate) fn build(only_null: bool) -> anyhow::Result<Self> {
+    pub(crate) fn build(no_build: bool) -> anyhow::Result<Self> {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         // One after the other: together they would be built with each other's features.
-        for package in if only_null {
-            &["kes-bench"][..]
-        } else {
-            &["kes-bench", "kes-cli"]
-        } {
+        let packages: &[_] = if no_build { &[] } else { &["kes-bench", "kes-cli"] };
+        for package in packages {
             let status = Command::new(&cargo)
                 .args([
                     "build",
