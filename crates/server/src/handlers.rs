@@ -35,6 +35,9 @@ pub(crate) struct Permitted<'a> {
 
 /// Runs a request. One line a verb.
 pub(crate) async fn run(mut request: Permitted<'_>) -> Result<Reply, ApiError> {
+    if request.max_body == 0 {
+        request.ignore_body().await?;
+    }
     match request.verb {
         Verb::Version => system::version(&request),
         Verb::Ready => system::ready(&mut request).await,

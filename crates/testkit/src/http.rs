@@ -79,7 +79,6 @@ impl Answer {
     ///
     /// # Panics
     /// When it is not.
-    #[must_use]
     pub fn ok(self) -> Self {
         assert_eq!(self.status, 200, "{}", self.text());
         self

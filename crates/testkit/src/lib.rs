@@ -3,10 +3,12 @@
 
 mod certs;
 mod http;
+mod raw;
 mod server;
 mod store;
 
 pub use certs::{Credentials, KeyKind, TestCa};
 pub use http::{Answer, Protocol, TestClient, TestConnection, connect_tls};
+pub use raw::{PATIENCE, RawConnection, soon, until};
 pub use server::{Running, TestServer, admin, app};
 pub use store::{Failure, FaultyStore, Gate, Lie, Step};

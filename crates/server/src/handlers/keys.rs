@@ -14,7 +14,6 @@ use crate::error::ApiError;
 
 pub(super) async fn create(request: &mut Permitted<'_>) -> Result<Reply, ApiError> {
     let name = KeyName::parse(request.resource)?;
-    request.ignore_body().await?;
     request
         .snapshot
         .keyring()
@@ -48,7 +47,6 @@ pub(super) async fn import(request: &mut Permitted<'_>) -> Result<Reply, ApiErro
 
 pub(super) async fn describe(request: &mut Permitted<'_>) -> Result<Reply, ApiError> {
     let name = KeyName::parse(request.resource)?;
-    request.ignore_body().await?;
     let info = request
         .snapshot
         .keyring()
@@ -71,7 +69,6 @@ pub(super) async fn describe(request: &mut Permitted<'_>) -> Result<Reply, ApiEr
 
 pub(super) async fn delete(request: &mut Permitted<'_>) -> Result<Reply, ApiError> {
     let name = KeyName::parse(request.resource)?;
-    request.ignore_body().await?;
     request
         .snapshot
         .keyring()

@@ -22,7 +22,6 @@ use crate::error::ApiError;
 pub(crate) const PAGE: NonZeroUsize = NonZeroUsize::new(5000).expect("not zero");
 
 pub(super) async fn keys(mut request: Permitted<'_>) -> Result<Reply, ApiError> {
-    request.ignore_body().await?;
     let listing = take(&mut request)?;
     let keyring = request.snapshot.lease.keyring();
     let first = keyring.list(&Scope::default(), &listing, PAGE).await?;
