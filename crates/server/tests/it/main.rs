@@ -8,3 +8,4 @@ mod policies;
 mod rig;
 mod system;
 mod tls;
+mod transcripts;
