@@ -9,7 +9,7 @@ use kes_types::Timestamp;
 use rcgen::string::Ia5String;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-    SanType, SerialNumber,
+    PublicKeyData as _, SanType, SerialNumber,
 };
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use zeroize::Zeroizing;
@@ -25,14 +25,23 @@ pub(crate) struct Subject<'a> {
     pub(crate) usages: Vec<ExtendedKeyUsagePurpose>,
 }
 
+/// The public key of an API key: its `SubjectPublicKeyInfo` in DER.
+pub(crate) fn public_key_of(api_key: &ApiKey) -> anyhow::Result<Vec<u8>> {
+    Ok(key_pair(api_key)?.subject_public_key_info())
+}
+
 /// The certificate of an API key, in PEM.
 pub(crate) fn of_api_key(api_key: &ApiKey, subject: Subject<'_>) -> anyhow::Result<String> {
+    self_signed(&key_pair(api_key)?, subject)
+}
+
+fn key_pair(api_key: &ApiKey) -> anyhow::Result<KeyPair> {
     let pkcs8 = api_key.private_key_pkcs8();
-    let key_pair = KeyPair::from_pkcs8_der_and_sign_algo(
-        &PrivatePkcs8KeyDer::from(pkcs8.as_slice()),
+    let pkcs8 = PrivatePkcs8KeyDer::from(pkcs8.as_slice());
+    Ok(KeyPair::from_pkcs8_der_and_sign_algo(
+        &pkcs8,
         &rcgen::PKCS_ED25519,
-    )?;
-    self_signed(&key_pair, subject)
+    )?)
 }
 
 /// A certificate with a fresh key that clients of every kind understand: both in PEM, certificate first.

@@ -50,6 +50,18 @@ pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
                 context.set_color(color.when);
                 identity::info(identity.as_deref(), &options, context)
             }
+            IdentityCommand::List { pattern, options } => {
+                context.deprecated("kes identity list", "use kes identity ls");
+                context.warn_about_enclave(options.enclave.as_deref());
+                let pattern = pattern.as_deref();
+                list::list_as_lines(
+                    list::What::Identities,
+                    pattern,
+                    options.json,
+                    &options.connection,
+                    context,
+                )
+            }
             IdentityCommand::Ls {
                 pattern,
                 options,

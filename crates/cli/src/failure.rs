@@ -57,6 +57,8 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
         let error = error.into();
         match error.downcast_ref::<io::Error>() {
             Some(io) if io.kind() == io::ErrorKind::BrokenPipe => Self::BrokenPipe,
+            // Ctrl-C where a password is asked for.
+            Some(io) if io.kind() == io::ErrorKind::Interrupted => Self::Interrupted,
             _ => Self::Error(error),
         }
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
+use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use crate::environment::Environment;
@@ -41,10 +42,17 @@ fn ask(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
     if !has_terminal() {
         return Err(no_terminal());
     }
+    // Ctrl-C raises the signal before the terminal shows again what is typed; so the signal must not end the process.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let entered = runtime.enter();
+    let interrupt = signal(SignalKind::interrupt())?;
     let config = rpassword::ConfigBuilder::new()
         .output_writer(io::stderr())
         .build();
     let password = rpassword::prompt_password_with_config(prompt, config);
+    drop((interrupt, entered));
     password.map(Zeroizing::new).context("cannot read the password")
 }
 

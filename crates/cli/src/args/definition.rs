@@ -96,7 +96,7 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Start a server for development: keys in memory, a fresh API key.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "config")]
     pub(crate) dev: bool,
     /// Check the configuration and the files that it names, and stop.
     #[arg(long)]
@@ -236,7 +236,6 @@ pub(crate) enum KeyCommand {
         color: Color,
     },
     /// List keys.
-    #[command(alias = "list")]
     Ls {
         /// What the names start with.
         pattern: Option<String>,
@@ -246,7 +245,6 @@ pub(crate) enum KeyCommand {
         color: Color,
     },
     /// Delete keys. What they have encrypted is lost.
-    #[command(alias = "delete")]
     Rm {
         #[arg(value_name = "NAME", required = true)]
         names: Vec<String>,
@@ -272,10 +270,28 @@ pub(crate) enum KeyCommand {
         options: KeyOptions,
     },
     /// Make a data encryption key.
-    #[command(alias = "derive")]
     Dek {
         name: String,
         /// A context that decryption must repeat, in base64.
+        context: Option<String>,
+        #[command(flatten)]
+        options: KeyOptions,
+    },
+    #[command(hide = true)]
+    List {
+        pattern: Option<String>,
+        #[command(flatten)]
+        options: KeyOptions,
+    },
+    #[command(hide = true)]
+    Delete {
+        name: String,
+        #[command(flatten)]
+        options: KeyOptions,
+    },
+    #[command(hide = true)]
+    Derive {
+        name: String,
         context: Option<String>,
         #[command(flatten)]
         options: KeyOptions,
@@ -299,7 +315,6 @@ pub(crate) enum IdentityCommand {
         color: Color,
     },
     /// List identities.
-    #[command(alias = "list")]
     Ls {
         /// What the identities start with.
         pattern: Option<String>,
@@ -307,6 +322,12 @@ pub(crate) enum IdentityCommand {
         options: KeyOptions,
         #[command(flatten)]
         color: Color,
+    },
+    #[command(hide = true)]
+    List {
+        pattern: Option<String>,
+        #[command(flatten)]
+        options: KeyOptions,
     },
 }
 

@@ -4,10 +4,10 @@ use std::io::{self, IsTerminal as _, Read as _};
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
+use aws_lc_rs::digest;
 use kes_client::{IdentityInfo, PolicyInfo};
 use kes_crypto::ApiKey;
 use kes_crypto::pem::PrivateKeyDer;
-use kes_types::Identity;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Serialize;
@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::timestamp;
 use crate::args::{IdentityOfArgs, KeyOptions};
+use crate::certificate;
 use crate::connection::{block_on, client, private_key};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -47,7 +48,7 @@ fn print_new(key: &ApiKey, output: &mut Output) -> Outcome {
 /// `kes identity X`: the identity of an API key or certificate, or the API key of a private key.
 pub(crate) fn show(subject: &str, context: &mut Context<'_>) -> Outcome {
     if let Ok(key) = ApiKey::parse(subject) {
-        return print_identity(key.identity(), context.output);
+        return print_identity(key.identity().as_str(), context.output);
     }
     if subject.starts_with(API_KEY_PREFIX) {
         ApiKey::parse(subject)?;
@@ -59,7 +60,8 @@ pub(crate) fn show(subject: &str, context: &mut Context<'_>) -> Outcome {
     let pem = read(path)?;
     match first_block(&pem) {
         Some(Block::Certificate) => {
-            print_identity(&identity_of(&pem).context(subject.to_owned())?, context.output)
+            let public_key = public_key_in(&pem).context(subject.to_owned())?;
+            print_identity(Hash::Sha256.of(&public_key).as_str(), context.output)
         }
         Some(Block::PrivateKey) => {
             let key = match private_key(&pem, path, &context.environment)? {
@@ -81,11 +83,11 @@ fn print_api_key(key: &ApiKey, output: &mut Output) -> Outcome {
     output.line("Keep the API key secret.")
 }
 
-fn print_identity(identity: &Identity, output: &mut Output) -> Outcome {
+fn print_identity(identity: &str, output: &mut Output) -> Outcome {
     if output.is_terminal() {
         output.text(&format!("\n  Identity:  {identity}\n"))
     } else {
-        output.text(identity.as_str())
+        output.text(identity)
     }
 }
 
@@ -110,15 +112,15 @@ fn first_block(pem: &[u8]) -> Option<Block> {
     })
 }
 
-/// The identity of the first certificate in `pem`; whatever else is in it does not matter.
-fn identity_of(pem: &[u8]) -> anyhow::Result<Identity> {
+/// The public key of the first certificate in `pem`, in DER; whatever else is in it does not matter.
+fn public_key_in(pem: &[u8]) -> anyhow::Result<Vec<u8>> {
     let der = CertificateDer::pem_slice_iter(pem)
         .next()
         .context("there is no certificate")?;
     let der = der.map_err(|_| anyhow!("the certificate is malformed"))?;
     let (_, certificate) =
         X509Certificate::from_der(&der).map_err(|_| anyhow!("the certificate is malformed"))?;
-    Ok(kes_crypto::identity_of_spki(certificate.public_key().raw))
+    Ok(certificate.public_key().raw.to_vec())
 }
 
 fn read(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
@@ -134,7 +136,7 @@ fn read(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
 /// `kes identity of`: the identities of certificates and API keys.
 pub(crate) fn of(args: &IdentityOfArgs, context: &mut Context<'_>) -> Outcome {
     let IdentityOfArgs { subjects, hash, json } = args;
-    check_hash(hash.as_deref())?;
+    let hash = hash.as_deref().map_or(Ok(Hash::Sha256), Hash::parse)?;
     let subjects = if subjects.is_empty() {
         if io::stdin().is_terminal() {
             let message = "missing argument KEY|FILE; see 'kes identity of --help'";
@@ -146,14 +148,15 @@ pub(crate) fn of(args: &IdentityOfArgs, context: &mut Context<'_>) -> Outcome {
     };
     let identities = subjects
         .iter()
-        .map(|subject| Ok((subject.as_str(), identity_of_subject(subject)?)));
+        .map(|subject| Ok((subject.as_str(), hash.of(&public_key_of(subject)?))));
     let identities = identities.collect::<anyhow::Result<Vec<_>>>()?;
     print_identities(&identities, *json, context.output)
 }
 
-fn identity_of_subject(subject: &str) -> anyhow::Result<Identity> {
+/// The public key of an API key, of the certificate in a file or on the standard input: its `SubjectPublicKeyInfo` in DER.
+fn public_key_of(subject: &str) -> anyhow::Result<Vec<u8>> {
     if subject.starts_with(API_KEY_PREFIX) {
-        return Ok(ApiKey::parse(subject)?.identity().clone());
+        return certificate::public_key_of(&ApiKey::parse(subject)?);
     }
     if subject == "-" {
         let mut pem = Vec::new();
@@ -161,24 +164,45 @@ fn identity_of_subject(subject: &str) -> anyhow::Result<Identity> {
             .take(MAX_FILE)
             .read_to_end(&mut pem)
             .context("cannot read the standard input")?;
-        return identity_of(&pem).context("standard input");
+        return public_key_in(&pem).context("standard input");
     }
-    identity_of(&read(Path::new(subject))?).context(subject.to_owned())
+    public_key_in(&read(Path::new(subject))?).context(subject.to_owned())
 }
 
-/// Servers have only ever known SHA-256, whatever else this program could once compute.
-fn check_hash(hash: Option<&str>) -> anyhow::Result<()> {
-    let Some(hash) = hash else { return Ok(()) };
-    match hash.to_ascii_uppercase().replace('-', "").as_str() {
-        "SHA256" => Ok(()),
-        "SHA384" | "SHA512" => {
-            bail!("--hash {hash} is not supported any more: identities are SHA-256 hashes")
-        }
-        _ => bail!("invalid value '{hash}' for '--hash': want SHA256"),
+/// What a public key is hashed with. Servers know SHA-256 only; the others are for whoever compares old records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hash {
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
+impl Hash {
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        Ok(match text.to_ascii_uppercase().as_str() {
+            "SHA256" | "SHA-256" => Self::Sha256,
+            "SHA384" | "SHA-384" => Self::Sha384,
+            "SHA512" | "SHA-512" => Self::Sha512,
+            _ => bail!("invalid value '{text}' for '--hash': want SHA256, SHA384 or SHA512"),
+        })
+    }
+
+    /// The hash in lower-case hexadecimal.
+    fn of(self, public_key: &[u8]) -> String {
+        let algorithm = match self {
+            Self::Sha256 => &digest::SHA256,
+            Self::Sha384 => &digest::SHA384,
+            Self::Sha512 => &digest::SHA512,
+        };
+        digest::digest(algorithm, public_key)
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 
-fn print_identities(identities: &[(&str, Identity)], json: bool, output: &mut Output) -> Outcome {
+fn print_identities(identities: &[(&str, String)], json: bool, output: &mut Output) -> Outcome {
     if let ([(_, identity)], false) = (identities, json) {
         return print_identity(identity, output);
     }
@@ -191,13 +215,7 @@ fn print_identities(identities: &[(&str, Identity)], json: bool, output: &mut Ou
                 name: &'a str,
                 identity: &'a str,
             }
-            output.json(
-                &Named {
-                    name,
-                    identity: identity.as_str(),
-                },
-                false,
-            )?;
+            output.json(&Named { name, identity }, false)?;
         }
     }
     Ok(())

@@ -27,7 +27,10 @@ pub(crate) fn run(command: KeyCommand, context: &mut Context<'_>) -> Outcome {
     | KeyCommand::Rm { options, .. }
     | KeyCommand::Encrypt { options, .. }
     | KeyCommand::Decrypt { options, .. }
-    | KeyCommand::Dek { options, .. }) = &command;
+    | KeyCommand::Dek { options, .. }
+    | KeyCommand::List { options, .. }
+    | KeyCommand::Delete { options, .. }
+    | KeyCommand::Derive { options, .. }) = &command;
     context.warn_about_enclave(options.enclave.as_deref());
 
     match command {
@@ -59,15 +62,7 @@ pub(crate) fn run(command: KeyCommand, context: &mut Context<'_>) -> Outcome {
                 context,
             )
         }
-        KeyCommand::Rm { names, options } => {
-            let client = client(&options.connection, context)?;
-            block_on(async {
-                for name in &names {
-                    client.delete_key(name).await?;
-                }
-                Ok(())
-            })
-        }
+        KeyCommand::Rm { names, options } => remove(&names, &options, context),
         KeyCommand::Encrypt {
             name,
             message,
@@ -93,13 +88,47 @@ pub(crate) fn run(command: KeyCommand, context: &mut Context<'_>) -> Outcome {
             name,
             context: associated,
             options,
+        } => data_key(&name, associated.as_deref(), &options, context),
+        KeyCommand::List { pattern, options } => {
+            context.deprecated("kes key list", "use kes key ls");
+            let pattern = pattern.as_deref();
+            list::list_as_lines(What::Keys, pattern, options.json, &options.connection, context)
+        }
+        KeyCommand::Delete { name, options } => {
+            context.deprecated("kes key delete", "use kes key rm");
+            remove(&[name], &options, context)
+        }
+        KeyCommand::Derive {
+            name,
+            context: associated,
+            options,
         } => {
-            let associated = decode("the context", associated.as_deref().unwrap_or_default())?;
-            let client = client(&options.connection, context)?;
-            let data_key = block_on(client.generate(&name, &associated))?;
-            print_data_key(&data_key, &options, context.output)
+            context.deprecated("kes key derive", "use kes key dek");
+            data_key(&name, associated.as_deref(), &options, context)
         }
     }
+}
+
+fn remove(names: &[String], options: &KeyOptions, context: &Context<'_>) -> Outcome {
+    let client = client(&options.connection, context)?;
+    block_on(async {
+        for name in names {
+            client.delete_key(name).await?;
+        }
+        Ok(())
+    })
+}
+
+fn data_key(
+    name: &str,
+    associated: Option<&str>,
+    options: &KeyOptions,
+    context: &mut Context<'_>,
+) -> Outcome {
+    let associated = decode("the context", associated.unwrap_or_default())?;
+    let client = client(&options.connection, context)?;
+    let data_key = block_on(client.generate(name, &associated))?;
+    print_data_key(&data_key, options, context.output)
 }
 
 fn create(names: &[String], options: &KeyOptions, context: &mut Context<'_>) -> Outcome {

@@ -1,5 +1,7 @@
 //! `kes ls`, `kes key ls`, `kes identity ls`.
 
+use std::collections::BTreeMap;
+
 use anstyle::Style;
 
 use crate::args::{Connection, LsArgs};
@@ -57,7 +59,7 @@ pub(crate) fn list(
 }
 
 /// The names that start with `pattern`, which may end in a `*`.
-pub(crate) fn fetch(
+fn fetch(
     what: What,
     pattern: Option<&str>,
     connection: &Connection,
@@ -72,6 +74,27 @@ pub(crate) fn fetch(
             What::Identities => client.list_identities(prefix).await,
             What::Policies => client.list_policies(prefix).await,
         }
+    })
+}
+
+/// Lists as until 2022: for programs, one object a line.
+pub(crate) fn list_as_lines(
+    what: What,
+    pattern: Option<&str>,
+    json: bool,
+    connection: &Connection,
+    context: &mut Context<'_>,
+) -> Outcome {
+    let names = fetch(what, pattern, connection, context)?;
+    if context.output.is_terminal() && !json {
+        return print(what, &names, json, context.output);
+    }
+    names.iter().try_for_each(|name| {
+        let label = match what {
+            What::Keys | What::Policies => "name",
+            What::Identities => "identity",
+        };
+        context.output.json(&BTreeMap::from([(label, name)]), false)
     })
 }
 

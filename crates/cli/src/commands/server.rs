@@ -109,11 +109,6 @@ fn source(args: ServerArgs, context: &Context<'_>) -> Outcome<Source> {
     }
     let auth = auth_mode(auth.as_deref())?;
     if dev {
-        if config.is_some() {
-            return Err(Failure::Usage(
-                "'--dev' cannot be used with '--config'; see 'kes server --help'".to_owned(),
-            ));
-        }
         return Ok(Source::Dev {
             address: address(addr.as_deref())?,
         });

@@ -271,6 +271,63 @@ fn an_encrypted_key_hides_the_api_key() {
 }
 
 #[test]
+fn a_password_is_asked_for_on_the_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    // Answers the prompts of a run in a session of its own, whose terminal this is.
+    let run = |arguments: &[&str], answers: &[(&str, &str)]| {
+        let (mut terminal, side) = crate::terminal::open();
+        let mut command = std::process::Command::new("setsid");
+        command
+            .args(["--ctty", "--wait", env!("CARGO_BIN_EXE_kes")])
+            .args(arguments)
+            .current_dir(dir.path());
+        command.env_remove("MINIO_KMS_KES_KEY_PASSWORD");
+        command
+            .stdin(side.try_clone().unwrap())
+            .stdout(Stdio::piped())
+            .stderr(side);
+        let child = command.spawn().unwrap();
+        drop(command);
+        for (prompt, answer) in answers {
+            let shown = terminal.read_until(prompt);
+            assert!(!shown.contains("hunter2"), "no echo: {shown}");
+            terminal.wait_for_no_echo();
+            terminal.write(&format!("{answer}\n"));
+        }
+        let output = child.wait_with_output().unwrap();
+        let shown = terminal.read_to_end();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+            shown,
+        )
+    };
+    let new = ["identity", "new", "--encrypt"];
+    let (code, _, shown) = run(&new, &[("Enter", "hunter2"), ("Confirm", "hunter3")]);
+    assert!(code == Some(1) && shown.contains("not the same"), "{shown}");
+    let (code, _, shown) = run(&new, &[("Enter", ""), ("Confirm", "")]);
+    assert!(code == Some(1) && shown.contains("empty"), "{shown}");
+    assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+    let (code, summary, shown) = run(&new, &[("Enter", "hunter2"), ("Confirm", "hunter2")]);
+    assert_eq!(code, Some(0), "{shown}");
+
+    let (code, api_key, _) = run(
+        &["identity", "private.key"],
+        &[("password for private.key", "hunter2")],
+    );
+    assert_eq!(code, Some(0));
+    let identity = ApiKey::parse(&api_key).unwrap().identity().to_string();
+    assert_eq!(Some(identity.as_str()), labelled(&summary, "Identity:"));
+    // Ctrl-C.
+    let (code, stdout, shown) = run(
+        &["identity", "private.key"],
+        &[("password for private.key", "\u{3}")],
+    );
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert!(!shown.contains("Error"), "{shown:?}");
+}
+
+#[test]
 fn json_says_the_same_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let json = succeed(dir.path(), &["identity", "new", "--json", "--key=a", "--cert=b"]);

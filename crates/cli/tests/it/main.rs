@@ -7,8 +7,10 @@
 )]
 
 mod arguments;
+mod clients;
 mod daemon;
 mod golden;
 mod identity;
 mod kes;
 mod server;
+mod terminal;

@@ -3,8 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rustix::process::Signal;
 
 use crate::daemon::{Daemon, Manager, client};
@@ -32,7 +30,7 @@ keystore:
 
 /// A directory as in the "AWS Secrets Manager" tutorial, with a folder in place of that service: a server's certificate, a
 /// client's, and a configuration that knows the client.
-fn tutorial() -> tempfile::TempDir {
+pub(crate) fn tutorial() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     succeed(dir.path(), &["identity", "new", "--ip", "127.0.0.1", "localhost"]);
     succeed(
@@ -66,7 +64,7 @@ fn as_my_app(dir: &Path, server: &Daemon, line: &str) -> Ran {
     client(dir, &variables, line)
 }
 
-fn silent(ran: &Ran) {
+pub(crate) fn silent(ran: &Ran) {
     assert_eq!(
         (ran.code, ran.stdout.as_str(), ran.stderr.as_str()),
         (Some(0), "", "")
@@ -110,31 +108,6 @@ fn the_tutorial_works_line_by_line() {
     );
     server.stop();
     assert!(dir.join("keys/my-key-1").exists());
-}
-
-#[test]
-fn a_server_that_is_not_trusted_comes_with_a_hint() {
-    let dir = tutorial();
-    let dir = dir.path();
-    let server = Daemon::start(dir, &["--config=config.yml"]);
-    let address = server.address();
-    let credentials = [
-        ("KES_SERVER", address),
-        ("KES_CLIENT_CERT", "client.crt"),
-        ("KES_CLIENT_KEY", "client.key"),
-    ];
-
-    let refused = client(dir, &credentials, "key create my-key-1");
-    assert_eq!(refused.code, Some(1));
-    for hint in ["cannot trust the server", "MINIO_KMS_KES_CAPATH", "-k"] {
-        assert!(refused.stderr.contains(hint), "{refused:?}");
-    }
-    assert_eq!(refused.stderr.lines().count(), 1);
-
-    silent(&client(dir, &credentials, "key create my-key-1 -k"));
-    silent(&client(dir, &credentials, "key create -k my-key-2"));
-    let trusting = [&credentials[..], &[("MINIO_KMS_KES_CAPATH", "public.crt")]].concat();
-    silent(&client(dir, &trusting, "key create my-key-3"));
 }
 
 /// The 2020 guide's server, whose certificate is a CA's and names no host, with the options that its command line has.
@@ -203,143 +176,6 @@ fn an_option_without_its_value_leaves_the_file_alone() {
     server.banner = server.stdout_until("=> ");
     assert_eq!(server.value("Auth"), "on");
     server.stop();
-}
-
-#[test]
-fn a_development_server_needs_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path();
-    let server = Daemon::start(dir, &["--dev", "--addr", "127.0.0.1:0"]);
-    let api_key = server.value("API Key");
-    assert_eq!(server.value("Admin"), succeed(dir, &["identity", "of", api_key]));
-    assert_eq!(server.value("KMS"), "In Memory");
-    let kes = |line: &str| {
-        client(
-            dir,
-            &[
-                ("MINIO_KES_API_KEY", api_key),
-                ("MINIO_KES_SERVER", server.address()),
-            ],
-            line,
-        )
-    };
-
-    for name in ["a", "b", "c"] {
-        silent(&kes(&format!("key create {name} -k")));
-    }
-    silent(&kes("key create d e -k"));
-    let imported = STANDARD.encode([7; 32]);
-    silent(&kes(&format!("key import f {imported} -k")));
-    let note = kes(&format!("key create g {imported} -k"));
-    assert_eq!((note.code, note.stdout.as_str()), (Some(0), ""));
-    assert_eq!(
-        note.stderr,
-        "deprecated: kes key create NAME KEY: use kes key import\n"
-    );
-    let sealed = kes("key encrypt f message -k").stdout;
-    let sealed: serde_json::Value = serde_json::from_str(&sealed).unwrap();
-    let opened = kes(&format!(
-        "key decrypt g {} -k",
-        sealed["ciphertext"].as_str().unwrap()
-    ))
-    .stdout;
-    assert_eq!(
-        opened,
-        format!("{{\"plaintext\":\"{}\"}}", STANDARD.encode("message"))
-    );
-
-    let all = "Key\na\nb\nc\nd\ne\nf\ng\n";
-    for line in [
-        "ls -k",
-        "key ls -k",
-        "key list -k",
-        "key ls * -k",
-        "ls --insecure=true",
-    ] {
-        assert_eq!(kes(line).stdout, all, "{line}");
-    }
-    assert_eq!(kes("ls a* -k --json").stdout, "[\"a\"]\n");
-    assert_eq!(kes("ls zzz -k --json").stdout, "[]\n");
-    assert_eq!(kes("ls zzz -k").stdout, "");
-    assert_eq!(
-        kes("ls -i -k").stdout,
-        format!("Identity\n{}\n", server.value("Admin"))
-    );
-    assert_eq!(kes("identity ls -k").stdout, kes("ls -ik").stdout);
-    assert_eq!(kes("ls -p -k").stdout, "");
-
-    let info: serde_json::Value = serde_json::from_str(&kes("key info a -k --json").stdout).unwrap();
-    assert_eq!(
-        (info["name"].as_str(), info["created_by"].as_str()),
-        (Some("a"), Some(server.value("Admin")))
-    );
-    assert!(info["algorithm"] == "AES256" || info["algorithm"] == "ChaCha20");
-    let info: serde_json::Value = serde_json::from_str(&kes("identity info -k --json").stdout).unwrap();
-    assert_eq!(
-        (info["identity"].as_str(), info["admin"].as_bool()),
-        (Some(server.value("Admin")), Some(true))
-    );
-
-    silent(&kes("key rm a b -k"));
-    let gone = kes("key rm a -k");
-    assert_eq!(
-        (gone.code, gone.stderr.as_str()),
-        (Some(1), "Error: key does not exist\n")
-    );
-    let half = kes("key create x c y -k");
-    assert_eq!(
-        (half.code, half.stderr.as_str()),
-        (Some(1), "Error: key already exists\n")
-    );
-    assert_eq!(
-        kes("ls -k").stdout,
-        "Key\nc\nd\ne\nf\ng\nx\n",
-        "what came before the failure stays"
-    );
-
-    assert_eq!(
-        kes("status -k --short").stdout,
-        format!("● {}\n", server.address())
-    );
-    let status: serde_json::Value = serde_json::from_str(&kes("status -k --json").stdout).unwrap();
-    assert_eq!(status["keystore_unreachable"], false);
-    let api: serde_json::Value = serde_json::from_str(&kes("status -k --json --api").stdout).unwrap();
-    assert!(api.as_array().unwrap().len() > 20);
-
-    let enclave = kes("key create h -k -e tenant-1");
-    assert!(
-        enclave.code == Some(0) && enclave.stderr.contains("tenant-1"),
-        "{enclave:?}"
-    );
-    silent(&kes("key create i -k --enclave default"));
-
-    server.signal(Signal::HUP);
-    silent(&kes("key create j -k"));
-    server.stop();
-}
-
-#[test]
-fn a_bad_api_key_or_two_kinds_of_credentials_are_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let key = "kes:v1:ADsGCjJoWziQ82wPUG6oHbqhhlbkajaRGP+3+JSfx5Wq";
-    let ran = client(
-        dir.path(),
-        &[("KES_API_KEY", key), ("KES_CLIENT_KEY", "client.key")],
-        "ls",
-    );
-    assert_eq!(
-        ran.stderr,
-        "Error: KES_API_KEY and KES_CLIENT_KEY are both set: unset one of them\n"
-    );
-    let ran = client(
-        dir.path(),
-        &[("KES_CLIENT_KEY", "a"), ("KES_CLIENT_CERT", "b")],
-        "ls",
-    );
-    assert_eq!(
-        ran.stderr,
-        "Error: cannot read b: No such file or directory (os error 2)\n"
-    );
 }
 
 #[test]

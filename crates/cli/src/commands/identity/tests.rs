@@ -26,13 +26,13 @@ fn printed(is_terminal: bool, print: impl FnOnce(&mut Output) -> Outcome) -> Str
 #[test]
 fn an_api_key_has_the_identity_of_its_public_key() {
     for (key, identity) in VECTORS {
-        assert_eq!(identity_of_subject(key).unwrap().as_str(), identity);
+        assert_eq!(Hash::Sha256.of(&public_key_of(key).unwrap()), identity);
     }
 }
 
 #[test]
 fn an_identity_is_bare_in_a_pipe() {
-    let identity = identity_of_subject(VECTORS[0].0).unwrap();
+    let identity = Hash::Sha256.of(&public_key_of(VECTORS[0].0).unwrap());
     assert_eq!(
         printed(false, |output| print_identity(&identity, output)),
         VECTORS[0].1
@@ -57,7 +57,7 @@ fn a_new_key_is_bare_in_a_pipe() {
 fn several_identities_carry_their_names() {
     let identities: Vec<_> = VECTORS[..2]
         .iter()
-        .map(|(key, _)| (*key, identity_of_subject(key).unwrap()))
+        .map(|(key, _)| (*key, Hash::Sha256.of(&public_key_of(key).unwrap())))
         .collect();
     let (name, identity) = VECTORS[0];
     let text = printed(true, |output| print_identities(&identities, false, output));
@@ -83,13 +83,21 @@ fn the_first_block_that_matters_decides() {
 }
 
 #[test]
-fn only_sha_256_makes_an_identity() {
-    for hash in ["SHA256", "sha-256"] {
-        assert!(check_hash(Some(hash)).is_ok(), "{hash}");
+fn a_hash_is_named_in_any_spelling() {
+    for (text, hash) in [
+        ("SHA256", Hash::Sha256),
+        ("sha-384", Hash::Sha384),
+        ("Sha512", Hash::Sha512),
+    ] {
+        assert_eq!(Hash::parse(text).unwrap(), hash);
     }
-    for hash in ["SHA384", "sha-512", "MD5", ""] {
-        assert!(check_hash(Some(hash)).is_err(), "{hash}");
+    for text in ["MD5", "", "SHA--256"] {
+        assert!(Hash::parse(text).is_err(), "{text}");
     }
+    assert_eq!(
+        (Hash::Sha384.of(b"").len(), Hash::Sha512.of(b"").len()),
+        (96, 128)
+    );
 }
 
 fn described(json: &str, is_self: bool, as_json: bool) -> String {

@@ -49,14 +49,14 @@ impl Start {
 
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let outcome = runtime.block_on(async {
-            let mut stop = Stop::new()?;
+            let Signals { mut stop, mut reload } = Signals::new()?;
             let logs = Logs::start(Arc::clone(&context.clock))?;
             let running = tokio::select! {
                 running = self.start(addresses, &logs, context) => running,
                 () = stop.requested() => return Ok(()),
             };
             let outcome = match running {
-                Ok(running) => running.serve(&mut stop, context).await,
+                Ok(running) => running.serve(&mut stop, &mut reload, context).await,
                 Err(error) => Err(error),
             };
             logs.finish().await;
@@ -154,14 +154,13 @@ struct Running {
 
 impl Running {
     /// Serves until told to stop.
-    async fn serve(mut self, stop: &mut Stop, context: &mut Context<'_>) -> Outcome {
+    async fn serve(mut self, stop: &mut Stop, reload: &mut Signal, context: &Context<'_>) -> Outcome {
         if !self.is_quiet {
             say(self.banner.render("Server is up and running", context.output)).await;
         }
         self.banner.api_key = None;
         tell_manager(&[NotifyState::Ready]);
         let _watchdog = Watchdog::start();
-        let mut reload = signal(SignalKind::hangup())?;
         let mut tls = interval_at(Instant::now() + TLS_PERIOD, TLS_PERIOD);
         loop {
             tokio::select! {
@@ -284,6 +283,25 @@ async fn say(text: String) {
     let _ = timeout(LAST_LINES, write).await;
 }
 
+/// What other processes want. Heard from the first moment on, since the system ends a process that does not listen.
+struct Signals {
+    stop: Stop,
+    reload: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let stop = Stop {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        };
+        Ok(Self {
+            stop,
+            reload: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// The wish to stop.
 struct Stop {
     interrupt: Signal,
@@ -291,13 +309,6 @@ struct Stop {
 }
 
 impl Stop {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
     async fn requested(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
