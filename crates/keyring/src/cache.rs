@@ -2,7 +2,7 @@
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kes_crypto::{CorruptRecord, KeyVersion};
@@ -253,6 +253,8 @@ impl Equivalent<CacheKey> for Lookup<'_> {
 #[derive(Debug)]
 pub(crate) struct Cache {
     entries: quick_cache::sync::Cache<CacheKey, Arc<Cached>>,
+    /// The most entries seen. Going through all costs as much later on: the room that they had stays.
+    most: AtomicUsize,
     pub(crate) times: Times,
 }
 
@@ -262,6 +264,8 @@ impl Cache {
         let options = OptionsBuilder::new()
             .estimated_items_capacity(capacity)
             .weight_capacity(capacity as u64)
+            // A shard is locked while it grows, so a million keys are spread over more of them than there are cores.
+            .shards(64)
             // A fifth of the room for new keys, so that age decides more than in a cache tuned for scans.
             .hot_allocation(0.8)
             .ghost_allocation(0.1)
@@ -275,6 +279,7 @@ impl Cache {
         );
         Self {
             entries,
+            most: AtomicUsize::new(0),
             times: Times::new(settings),
         }
     }
@@ -303,6 +308,13 @@ impl Cache {
 
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Whether going through all entries takes long enough to keep others waiting.
+    pub(crate) fn is_large(&self) -> bool {
+        const LARGE: usize = 2048;
+        let now = self.len();
+        self.most.fetch_max(now, Ordering::Relaxed).max(now) > LARGE
     }
 
     /// All entries, one at a time, without keeping a lock in between.

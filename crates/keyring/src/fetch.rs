@@ -196,9 +196,15 @@ impl Core {
         Ok(Arc::new(Cached::new(keys, start, last_used)))
     }
 
-    /// Fetches an entry again although it may be used still.
-    pub(crate) async fn refresh(self: &Arc<Self>, key: CacheKey, entry: &Cached) {
-        if let Joined::Flight(mut flight) = self.join(key, Some(entry)) {
+    /// Fetches again what has outlived its time, unless somebody has done so or it is gone.
+    pub(crate) async fn refresh(self: &Arc<Self>, key: CacheKey) {
+        let Some(entry) = self.cache.get(&key.scope, &key.name) else {
+            return;
+        };
+        if self.cache.times.is_young(&entry, self.now()) {
+            return;
+        }
+        if let Joined::Flight(mut flight) = self.join(key, Some(&entry)) {
             // How it ended is for those to know who want the key.
             let _ended = flight.wait_for(Option::is_some).await;
         }

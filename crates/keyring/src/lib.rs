@@ -36,6 +36,10 @@
 //! * Once the store is back, keys that only the outage kept usable have expired. Those in use are fetched again in the
 //!   background, a few at a time.
 //!
+//! A cached key costs about 430 bytes of resident memory, with a name and a creator of 64 characters each: a million of
+//! them 430 MB. `cargo run --profile dist -p kes-keyring --example million` measures it. Finding a cached key takes one
+//! short lock of one of 64 shards, two reference counts and one atomic store, and allocates nothing.
+//!
 //! [`Keyring::start`] runs what needs a background: the polling, the probe, the refreshing, and the removal of entries that
 //! nobody asks for.
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::cache::{CacheKey, Cached};
 use crate::fetch::Core;
 
 /// How often the store is asked for a sign of life.
@@ -17,9 +18,6 @@ const FIRST_PROBE: Duration = Duration::from_millis(500);
 const REFRESHES_AT_ONCE: usize = 4;
 /// The least time from the start of one refresh to that of the next.
 const REFRESH_SPACING: Duration = Duration::from_millis(10);
-/// How many entries are looked at before other tasks get their turn: some ten microseconds' worth.
-const ENTRIES_PER_TURN: usize = 256;
-
 /// Runs the background tasks of a key ring until it is dropped.
 ///
 /// Without it a key ring still answers: expired keys are not used, but stay in memory, and every miss asks the store, in
@@ -87,17 +85,12 @@ async fn refresh_after_outages(core: Arc<Core>) {
 }
 
 async fn refresh(core: &Arc<Core>) {
+    let outlived = look_over(core, |core, key, entry| {
+        let (times, now) = (&core.cache.times, core.now());
+        (!times.is_young(&entry, now) && times.is_in_use(&entry, now)).then_some(key)
+    });
     let mut running = JoinSet::new();
-    let mut looked_at = 0_usize;
-    for (key, entry) in core.cache.iter() {
-        looked_at += 1;
-        if looked_at.is_multiple_of(ENTRIES_PER_TURN) {
-            tokio::task::yield_now().await;
-        }
-        let now = core.now();
-        if core.cache.times.is_young(&entry, now) || !core.cache.times.is_in_use(&entry, now) {
-            continue;
-        }
+    for key in outlived.await {
         while running.len() >= REFRESHES_AT_ONCE {
             running.join_next().await;
         }
@@ -105,7 +98,7 @@ async fn refresh(core: &Arc<Core>) {
             return;
         }
         let core = Arc::clone(core);
-        running.spawn(async move { core.refresh(key, &entry).await });
+        running.spawn(async move { core.refresh(key).await });
         sleep(REFRESH_SPACING).await;
     }
     while running.join_next().await.is_some() {}
@@ -115,13 +108,28 @@ async fn refresh(core: &Arc<Core>) {
 async fn sweep(core: Arc<Core>) {
     loop {
         sleep(core.cache.times.sweep_interval()).await;
-        let mut looked_at = 0_usize;
-        for (key, entry) in core.cache.iter() {
+        look_over(&core, |core, key, entry| {
             core.expire(&key, &entry);
-            looked_at += 1;
-            if looked_at.is_multiple_of(ENTRIES_PER_TURN) {
-                tokio::task::yield_now().await;
-            }
-        }
+            None::<()>
+        })
+        .await;
     }
+}
+
+/// Goes through the cache and collects what `look` returns. Where that takes long, a thread of its own does it.
+async fn look_over<T: Send + 'static>(
+    core: &Arc<Core>,
+    look: impl Fn(&Core, CacheKey, Arc<Cached>) -> Option<T> + Send + 'static,
+) -> Vec<T> {
+    let owned = Arc::clone(core);
+    let walk = move || {
+        let entries = owned.cache.iter().take_while(|_| owned.reach.is_monitored());
+        entries
+            .filter_map(|(key, entry)| look(&owned, key, entry))
+            .collect()
+    };
+    if !core.cache.is_large() {
+        return walk();
+    }
+    tokio::task::spawn_blocking(walk).await.unwrap_or_default()
 }

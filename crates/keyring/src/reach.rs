@@ -68,7 +68,7 @@ impl Reach {
     pub(crate) fn lost(&self, cause: &Arc<StoreError>, now: Instant) {
         let last_contact = self.last_contact();
         let declared = self.outage.send_if_modified(|outage| {
-            let declare = outage.is_none() && self.monitors.load(Ordering::SeqCst) > 0;
+            let declare = outage.is_none() && self.is_monitored();
             if declare {
                 *outage = Some(Arc::new(Outage {
                     found: now,
@@ -88,6 +88,10 @@ impl Reach {
         if self.outage.send_if_modified(|outage| outage.take().is_some()) {
             tracing::info!("key store is within reach again");
         }
+    }
+
+    pub(crate) fn is_monitored(&self) -> bool {
+        self.monitors.load(Ordering::SeqCst) > 0
     }
 
     pub(crate) fn monitor_started(&self) {

@@ -410,3 +410,58 @@ impl Drop for Running<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kes_keystore::conformance;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn without_a_script_it_is_a_key_store_like_any_other() {
+        conformance::all(async || Arc::new(FaultyStore::new()) as conformance::Subject).await;
+    }
+
+    #[tokio::test]
+    async fn scripted_steps_come_before_the_standing_one() {
+        let (store, name) = (FaultyStore::new(), EntryName::parse("key").unwrap());
+        store.put("key", b"value");
+        store.always(StoreOp::Get, Step::Fail(Failure::Sealed));
+        store.next(StoreOp::Get, Step::Pass);
+        assert!(store.get(&name).await.is_ok());
+        assert!(matches!(store.get(&name).await, Err(StoreError::Sealed { .. })));
+        store.heal();
+        assert!(store.get(&name).await.is_ok());
+        assert_eq!(store.calls(StoreOp::Get), 3);
+    }
+
+    #[tokio::test]
+    async fn a_call_waits_at_its_gate_until_it_opens() {
+        let (store, gate) = (FaultyStore::new(), Gate::new());
+        store.next(StoreOp::Ping, Step::WaitBefore(gate.clone()));
+        let waiting = tokio::spawn({
+            let store = store.clone();
+            async move { store.ping().await }
+        });
+        gate.reached().await;
+        assert!(!waiting.is_finished());
+        gate.open();
+        waiting.await.unwrap().unwrap();
+        assert_eq!(store.most_at_once(StoreOp::Ping), 1);
+    }
+
+    #[tokio::test]
+    async fn lies_are_told_of_one_name_only() {
+        let store = FaultyStore::new();
+        store.put("key", b"value");
+        store.put("other", b"other value");
+        let read = async |name| store.get(&EntryName::parse(name).unwrap()).await.unwrap().value;
+        store.lie("key", Lie::Truncated(3));
+        assert_eq!(read("key").await.expose_secret(), b"val");
+        store.lie("key", Lie::ValueOf(EntryName::parse("other").unwrap()));
+        assert_eq!(read("key").await.expose_secret(), b"other value");
+        store.lie("key", Lie::Value(Vec::new()));
+        assert!(read("key").await.is_empty());
+        assert_eq!(read("other").await.expose_secret(), b"other value");
+    }
+}
