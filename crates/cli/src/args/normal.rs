@@ -189,6 +189,10 @@ impl Reader<'_> {
         if self.arguments.is_empty()
             && let Some(found) = self.command.find_subcommand(&word)
         {
+            // Options of a group, such as `--version`, stand alone.
+            if !self.options.is_empty() {
+                return Err(self.fail(&format!("unexpected argument '{word}'")));
+            }
             self.path.push(found.get_name().to_owned());
             self.command = found;
             return Ok(());

@@ -203,6 +203,7 @@ fn errors_name_the_word_and_the_command_that_helps() {
             &["identity", "new", "a", "b"],
             "unexpected argument 'b'; see 'kes identity new --help'",
         ),
+        (&["--version", "ls"], "unexpected argument 'ls'; see 'kes --help'"),
         (
             &["identity", "x", "y"],
             "unexpected argument 'y'; see 'kes identity --help'",

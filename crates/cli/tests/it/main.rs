@@ -13,4 +13,5 @@ mod golden;
 mod identity;
 mod kes;
 mod server;
+mod stopping;
 mod terminal;

@@ -7,6 +7,7 @@ use anstyle::{AnsiColor, Style};
 use kes_server::log::Level;
 use kes_server::{ClientAuth, LogSettings};
 use kes_types::Identity;
+use zeroize::Zeroizing;
 
 use crate::output::Output;
 use crate::version;
@@ -17,7 +18,7 @@ pub(super) struct Banner {
     pub(super) store: String,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) port: u16,
-    pub(super) api_key: Option<String>,
+    pub(super) api_key: Option<Zeroizing<String>>,
     pub(super) admin: Option<Identity>,
     pub(super) client_auth: ClientAuth,
     pub(super) log: LogSettings,
@@ -143,7 +144,7 @@ mod tests {
     #[test]
     fn what_is_special_has_lines_of_its_own() {
         let lines = lines(&Banner {
-            api_key: Some("kes:v1:x".to_owned()),
+            api_key: Some("kes:v1:x".to_owned().into()),
             admin: None,
             client_auth: ClientAuth::Verified,
             log: LogSettings {

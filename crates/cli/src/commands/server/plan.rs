@@ -138,6 +138,7 @@ impl Plan {
                 }
             },
         );
+        let most_connections = descriptors::raise();
         let server = Settings {
             admin: admin.identity,
             policies: policies.collect(),
@@ -153,7 +154,7 @@ impl Plan {
                 audit: Level(log.audit.as_i32()),
             },
             limits: Limits {
-                connections: limits.connections.unwrap_or_else(descriptors::raise),
+                connections: limits.connections.unwrap_or(most_connections),
                 body_memory: usize::try_from(limits.body_memory).unwrap_or(usize::MAX),
                 log_streams: limits.log_streams,
                 ..Limits::default()

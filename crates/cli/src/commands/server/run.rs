@@ -99,7 +99,7 @@ impl Start {
             store: description,
             addresses,
             port: 0,
-            api_key: api_key.map(|key| key.to_secret_text().to_string()),
+            api_key: api_key.map(|key| key.to_secret_text()),
             admin: settings.admin.clone(),
             client_auth: settings.tls.client_auth,
             log: settings.log,
