@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use kes_crypto::{CorruptRecord, KeyVersion};
 use kes_types::{KeyName, Monotonic};
-use quick_cache::sync::DefaultLifecycle;
-use quick_cache::{DefaultHashBuilder, Equivalent, OptionsBuilder, UnitWeighter};
+use quick_cache::{DefaultHashBuilder, Equivalent, Lifecycle, OptionsBuilder, UnitWeighter};
 
 use crate::KeyringError;
 
@@ -53,6 +52,8 @@ pub struct CacheStats {
     pub misses: u64,
     /// Keys in memory, those included that have expired and wait to be removed.
     pub entries: usize,
+    /// Keys that had to leave because there was no more room.
+    pub evicted: u64,
     /// Whether the store is within reach, as far as is known.
     pub online: bool,
 }
@@ -252,7 +253,8 @@ impl Equivalent<CacheKey> for Lookup<'_> {
 /// Parsed keys by name.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    entries: quick_cache::sync::Cache<CacheKey, Arc<Cached>>,
+    entries: quick_cache::sync::Cache<CacheKey, Arc<Cached>, UnitWeighter, DefaultHashBuilder, Evictions>,
+    evictions: Evictions,
     /// The most entries seen. Going through all costs as much later on: the room that they had stays.
     most: AtomicUsize,
     pub(crate) times: Times,
@@ -271,14 +273,11 @@ impl Cache {
             .ghost_allocation(0.1)
             .build()
             .expect("both capacities are set");
-        let entries = quick_cache::sync::Cache::with_options(
-            options,
-            UnitWeighter,
-            DefaultHashBuilder::default(),
-            DefaultLifecycle::default(),
-        );
+        let evictions = Evictions::default();
+        let hasher = DefaultHashBuilder::default();
         Self {
-            entries,
+            entries: quick_cache::sync::Cache::with_options(options, UnitWeighter, hasher, evictions.clone()),
+            evictions,
             most: AtomicUsize::new(0),
             times: Times::new(settings),
         }
@@ -306,6 +305,10 @@ impl Cache {
         self.entries.remove_if(key, |entry| Arc::ptr_eq(entry, seen));
     }
 
+    pub(crate) fn evicted(&self) -> u64 {
+        self.evictions.0.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -320,5 +323,17 @@ impl Cache {
     /// All entries, one at a time, without keeping a lock in between.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (CacheKey, Arc<Cached>)> + Send + '_ {
         self.entries.iter()
+    }
+}
+
+/// Counts the entries that leave for want of room.
+#[derive(Clone, Debug, Default)]
+struct Evictions(Arc<AtomicU64>);
+
+impl Lifecycle<CacheKey, Arc<Cached>> for Evictions {
+    type RequestState = ();
+
+    fn on_evict(&self, (): &mut (), _: CacheKey, _: Arc<Cached>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }

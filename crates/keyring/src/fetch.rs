@@ -71,6 +71,7 @@ impl Core {
             hits: self.hits.load(Ordering::Relaxed),
             misses: self.misses.load(Ordering::Relaxed),
             entries: self.cache.len(),
+            evicted: self.cache.evicted(),
             online: self.reach.outage().is_none(),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::cache::{CacheKey, Cached};
 use crate::fetch::Core;
@@ -18,6 +18,9 @@ const FIRST_PROBE: Duration = Duration::from_millis(500);
 const REFRESHES_AT_ONCE: usize = 4;
 /// The least time from the start of one refresh to that of the next.
 const REFRESH_SPACING: Duration = Duration::from_millis(10);
+/// The least time between two lines in the log about a cache that is full.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Runs the background tasks of a key ring until it is dropped.
 ///
 /// Without it a key ring still answers: expired keys are not used, but stay in memory, and every miss asks the store, in
@@ -106,8 +109,17 @@ async fn refresh(core: &Arc<Core>) {
 
 /// Removes expired entries. Asking for one refuses it anyway; this bounds the memory of those that nobody asks for.
 async fn sweep(core: Arc<Core>) {
+    let (mut reported, mut next_report) = (0, Instant::now());
     loop {
         sleep(core.cache.times.sweep_interval()).await;
+        let evicted = core.cache.evicted();
+        if evicted > reported && Instant::now() >= next_report {
+            tracing::warn!(
+                keys = evicted - reported,
+                "the cache was full: keys had to leave it early"
+            );
+            (reported, next_report) = (evicted, Instant::now() + REPORT_INTERVAL);
+        }
         look_over(&core, |core, key, entry| {
             core.expire(&key, &entry);
             None::<()>

@@ -119,7 +119,9 @@ async fn the_cache_has_a_bound_and_keeps_what_is_used_most() {
         rig.creator(&format!("key{i}")).await.unwrap();
     }
     // Shards are rounded up.
-    assert!(rig.ring.stats().entries <= 104, "{:?}", rig.ring.stats());
+    let stats = rig.ring.stats();
+    assert!(stats.entries <= 104, "{stats:?}");
+    assert_eq!(stats.evicted, 1000 - stats.entries as u64);
     // 999 once each, and the one in constant use once only.
     assert_eq!(rig.reads(), 1000);
 

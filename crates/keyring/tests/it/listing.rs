@@ -1,13 +1,17 @@
 //! Listing keys, a page at a time.
 
+use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
-use kes_keyring::{Doing, KeyPage, KeyringError, Scope};
-use kes_keystore::StoreOp;
+use async_trait::async_trait;
+use kes_crypto::SecretBytes;
+use kes_keyring::{CacheSettings, Doing, KeyPage, Keyring, KeyringError, Scope};
+use kes_keystore::{Entry, EntryName, KeyStore, Page, StoreError, StoreOp};
 use kes_testkit::{Failure, Step};
-use kes_types::ListRequest;
+use kes_types::{ListRequest, ManualClock};
 
-use crate::rig::Rig;
+use crate::rig::{Rig, named};
 
 async fn page(rig: &Rig, request: &str, limit: usize) -> Result<KeyPage, KeyringError> {
     let request = ListRequest::parse(request).unwrap();
@@ -113,5 +117,80 @@ async fn a_listing_fails_as_the_store_does_at_any_page() {
             }
             other => panic!("{other:?}"),
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_repeats_itself_leads_nobody_in_circles() {
+    for (names, next, expected) in [
+        (vec!["b", "a", "b", "b", "c"], None, Some(vec!["b", "c"])),
+        (vec!["b", "c"], Some("c"), None),
+        (vec![], Some("a"), None),
+    ] {
+        let store = Broken { names, next };
+        let ring = Keyring::new(
+            Arc::new(store),
+            CacheSettings::default(),
+            Arc::new(ManualClock::default()),
+        );
+        let limit = NonZeroUsize::new(100).unwrap();
+        let answer = ring
+            .list(&Scope::default(), &ListRequest::parse("").unwrap(), limit)
+            .await;
+        match expected {
+            Some(expected) => assert_eq!(texts(&answer.unwrap()), expected),
+            None => assert!(
+                matches!(
+                    answer,
+                    Err(KeyringError::Store {
+                        doing: Doing::List,
+                        ..
+                    })
+                ),
+                "{answer:?}"
+            ),
+        }
+    }
+}
+
+/// A store that lists the same page for ever.
+#[derive(Debug)]
+struct Broken {
+    names: Vec<&'static str>,
+    next: Option<&'static str>,
+}
+
+#[async_trait]
+impl KeyStore for Broken {
+    async fn create(&self, _: &EntryName, _: &SecretBytes) -> Result<(), StoreError> {
+        Err(StoreError::Exists)
+    }
+
+    async fn get(&self, _: &EntryName) -> Result<Entry, StoreError> {
+        Err(StoreError::NotFound)
+    }
+
+    async fn delete(&self, _: &EntryName) -> Result<(), StoreError> {
+        Err(StoreError::NotFound)
+    }
+
+    async fn list(&self, _: &str, _: Option<&EntryName>, _: NonZeroUsize) -> Result<Page, StoreError> {
+        let entry = |name: &&str| EntryName::of_key(&named(name));
+        Ok(Page {
+            names: self.names.iter().map(entry).collect(),
+            next: self.next.as_ref().map(entry),
+        })
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn close(&self) {}
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Broken")
     }
 }
