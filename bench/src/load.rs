@@ -258,3 +258,18 @@ fn number(report: &Value, pointer: &str) -> anyhow::Result<f64> {
         .and_then(Value::as_f64)
         .with_context(|| format!("the report has no {pointer}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn one_failed_request_spoils_a_run() {
+        assert_eq!(only_success(Some(&json!({ "200": 7 }))).unwrap(), 7);
+        assert!(only_success(Some(&json!({ "200": 7, "503": 1 }))).is_err());
+        assert!(only_success(Some(&json!({ "404": 7 }))).is_err());
+        assert!(only_success(Some(&json!({}))).is_err());
+    }
+}

@@ -73,7 +73,7 @@ async fn main() -> anyhow::Result<()> {
     let binaries = Binaries::build(options.no_build)?;
     let generators = Generators::install()?;
     let site = Site::new()?;
-    let mut report = Report::new(&binaries, &generators, plan);
+    let mut report = Report::new(&binaries, plan);
     for scenario in SCENARIOS.iter().filter(|scenario| options.wants(scenario.name)) {
         let comparison = compare::run(scenario, plan, &site, &binaries, &generators)
             .await

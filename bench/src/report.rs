@@ -26,7 +26,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(binaries: &Binaries, _generators: &Generators, plan: Plan) -> Self {
+    pub(crate) fn new(binaries: &Binaries, plan: Plan) -> Self {
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpu
             .lines()

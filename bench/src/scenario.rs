@@ -133,3 +133,30 @@ pub(crate) fn names() -> String {
 pub(crate) fn context() -> String {
     STANDARD.encode(json!({ "bench-bucket": "bench-bucket/some/folder/object-000001" }).to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_has_the_longest_name_of_the_targets() {
+        assert_eq!(KEY.len(), 64);
+        assert!(KEY.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'));
+    }
+
+    #[test]
+    fn every_measurement_has_a_name_of_its_own() {
+        let names: std::collections::BTreeSet<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        assert_eq!(names.len(), SCENARIOS.len());
+        assert!(!names.contains(crate::memory::NAME));
+    }
+
+    #[test]
+    fn streams_count_as_requests_at_once() {
+        let shape = Shape::Http2 {
+            connections: 4,
+            streams: 16,
+        };
+        assert_eq!((shape.connections(), shape.parallel()), (4, 64));
+    }
+}
