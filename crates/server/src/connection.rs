@@ -157,6 +157,8 @@ pub(crate) struct Activity {
     reading_since: AtomicU64,
     /// Microseconds after `opened`; 0 before the first request has been answered.
     idle_since: AtomicU64,
+    /// Microseconds after `opened`; 0 while the client takes what it is sent.
+    blocked_since: AtomicU64,
 }
 
 /// A request that is being answered.
@@ -170,6 +172,7 @@ impl Activity {
             requests: AtomicUsize::new(0),
             reading_since: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
+            blocked_since: AtomicU64::new(0),
         }
     }
 
@@ -192,8 +195,22 @@ impl Activity {
         }
     }
 
-    /// When the connection will have waited too long, as things stand; `None` while it answers a request.
+    fn tried_to_write<T>(&self, polled: Poll<T>) -> Poll<T> {
+        let blocked = self.blocked_since.load(Ordering::Relaxed) > 0;
+        if polled.is_pending() != blocked {
+            let since = if blocked { 0 } else { self.now() };
+            self.blocked_since.store(since, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    /// When the connection will have waited too long, as things stand; `None` while it answers a request that the client
+    /// reads.
     fn deadline(&self, header: Duration, idle: Duration, by_bytes: bool) -> Option<Instant> {
+        let blocked = self.blocked_since.load(Ordering::Relaxed);
+        if blocked > 0 {
+            return Some(self.opened + Duration::from_micros(blocked) + idle);
+        }
         if self.requests.load(Ordering::Relaxed) > 0 {
             return None;
         }
@@ -246,7 +263,7 @@ impl Drop for InProgress {
     }
 }
 
-/// A stream that tells when bytes come in.
+/// A stream that tells when bytes come in, and when they do not go out.
 struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
@@ -269,11 +286,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.activity.tried_to_write(polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.activity.tried_to_write(polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -285,7 +304,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.activity.tried_to_write(polled)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -23,7 +23,7 @@ use tracing::{debug, error, warn};
 use crate::audit::RequestAudit;
 use crate::body::{self, AnswerBody};
 use crate::connection::Connection;
-use crate::error::{ApiError, NO_CERTIFICATE, TWO_CERTIFICATES};
+use crate::error::{ApiError, NO_CERTIFICATE, TIMED_OUT, TWO_CERTIFICATES};
 use crate::handlers::{self, Reply};
 use crate::identity::Peer;
 use crate::log::chain;
@@ -168,7 +168,8 @@ impl Received {
                 .size_hint()
                 .exact()
                 .is_some_and(|length| length <= 2 * MAX_BODY as u64);
-            if !body.is_end_stream() && small && !parts.headers.contains_key(header::EXPECT) {
+            let in_time = error.message != TIMED_OUT;
+            if in_time && !body.is_end_stream() && small && !parts.headers.contains_key(header::EXPECT) {
                 // Otherwise the close of the connection, with bytes unread, could overtake the answer.
                 _ = timeout(
                     snapshot.limits.header_timeout,

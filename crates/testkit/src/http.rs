@@ -369,6 +369,7 @@ pub async fn connect_tls(
     config: Arc<ClientConfig>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
     let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
     TlsConnector::from(config).connect(name, stream).await
 }
