@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kes_keyring::service::{Auditor, Unrecorded};
-use kes_types::wire::{AuditEvent, AuditRequest, AuditResponse};
-use kes_types::{EnclaveName, Monotonic, Principal, Verb};
+use kes_types::wire::AuditResponse;
+use kes_types::{EnclaveName, Monotonic, Principal, Timestamp, Verb};
+use serde::Serialize;
 
 use crate::error::ApiError;
 use crate::log::Level;
@@ -28,6 +29,27 @@ pub(crate) struct RequestAudit<'a> {
 /// What the log says of a request whose client went away before it was answered.
 const CLIENT_CLOSED: u16 = 499;
 
+/// [`kes_types::wire::AuditEvent`] as it is written: without copies.
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(with = "time::serde::rfc3339")]
+    time: Timestamp,
+    request: Request<'a>,
+    response: AuditResponse,
+}
+
+#[derive(Serialize)]
+struct Request<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip: Option<IpAddr>,
+    method: &'a str,
+    path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enclave: Option<&'a str>,
+}
+
 impl RequestAudit<'_> {
     fn to_console(&self) -> bool {
         self.snapshot.log.audit <= Level::INFO
@@ -44,17 +66,14 @@ impl RequestAudit<'_> {
             return None;
         }
         let took = self.shared.clock.monotonic().since(self.started);
-        let event = AuditEvent {
+        let event = Event {
             time: self.shared.clock.now() - took,
-            request: AuditRequest {
-                ip: self.ip.map(|ip| ip.to_string()).unwrap_or_default(),
-                method: self.method.to_owned(),
-                path: self.path.to_owned(),
-                identity: self
-                    .principal
-                    .map(|principal| principal.identity.to_string())
-                    .unwrap_or_default(),
-                enclave: self.enclave.map(ToString::to_string).unwrap_or_default(),
+            request: Request {
+                ip: self.ip,
+                method: self.method,
+                path: self.path,
+                identity: self.principal.map(|principal| principal.identity.as_str()),
+                enclave: self.enclave.map(EnclaveName::as_str),
             },
             response: AuditResponse {
                 code,
@@ -101,5 +120,49 @@ impl Drop for RequestAudit<'_> {
         if self.shared.audit.is_followed() {
             self.shared.audit.fan_out(&line.into());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kes_types::wire::{AuditEvent, AuditRequest};
+    use kes_types::{Clock as _, ManualClock};
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_what_clients_read() {
+        let response = AuditResponse { code: 200, time: 7 };
+        let time = ManualClock::default().now();
+        let request = Request {
+            ip: Some(IpAddr::from([127, 0, 0, 1])),
+            method: "GET",
+            path: "/v1/\"quoted\"",
+            identity: Some("somebody"),
+            enclave: None,
+        };
+        let line = serde_json::to_string(&Event {
+            time,
+            request,
+            response,
+        })
+        .unwrap();
+        assert!(!line.contains("enclave"), "{line}");
+        let expected = AuditRequest {
+            ip: "127.0.0.1".to_owned(),
+            method: "GET".to_owned(),
+            path: "/v1/\"quoted\"".to_owned(),
+            identity: "somebody".to_owned(),
+            enclave: String::new(),
+        };
+        let read: AuditEvent = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            read,
+            AuditEvent {
+                time,
+                request: expected,
+                response
+            }
+        );
     }
 }

@@ -1,6 +1,5 @@
 //! One connection: the handshake, then HTTP/1.1 or HTTP/2, until it is done, slow, idle, or told to end.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -9,6 +8,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -76,9 +77,20 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: Socket
         remote,
         activity: Arc::clone(&activity),
     });
-    let service = service_fn(move |request| {
-        let connection = Arc::clone(&connection);
-        async move { Ok::<_, Infallible>(request::handle(connection, request).await) }
+    let service = service_fn(move |request| request::handle(Arc::clone(&connection), request));
+
+    let watched = Arc::clone(&activity);
+    // Boxed and polled only when it has something to say, since a connection is polled with every request.
+    let mut end = FuturesUnordered::new();
+    end.push({
+        let shutdown = shutdown.clone();
+        async move {
+            tokio::select! {
+                () = shutdown.cut.cancelled() => End::Cut,
+                () = shutdown.drain.cancelled() => End::Drain,
+                () = watched.overdue(limits.header_timeout, limits.idle_timeout, !is_http2) => End::Overdue,
+            }
+        }
     });
 
     // An error ends the connection; what led to it, such as a client that went away, is not the server's fault.
@@ -87,12 +99,11 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: Socket
         builder
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_HEADERS as u32);
-        let mut served = std::pin::pin!(builder.serve_connection(io, service));
+        let mut served = Box::pin(builder.serve_connection(io, service));
         tokio::select! {
+            biased;
             _ = served.as_mut() => return,
-            () = shutdown.cut.cancelled() => return,
-            () = shutdown.drain.cancelled() => {}
-            () = activity.overdue(limits.header_timeout, limits.idle_timeout, false) => {}
+            end = end.next() => if end == Some(End::Cut) { return },
         }
         served.as_mut().graceful_shutdown();
         tokio::select! {
@@ -103,12 +114,11 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: Socket
     } else {
         let mut builder = http1::Builder::new();
         builder.header_read_timeout(None).max_buf_size(MAX_HEADERS);
-        let mut served = std::pin::pin!(builder.serve_connection(io, service));
+        let mut served = Box::pin(builder.serve_connection(io, service));
         tokio::select! {
+            biased;
             _ = served.as_mut() => return,
-            () = shutdown.cut.cancelled() => return,
-            () = activity.overdue(limits.header_timeout, limits.idle_timeout, true) => return,
-            () = shutdown.drain.cancelled() => {}
+            end = end.next() => if end != Some(End::Drain) { return },
         }
         served.as_mut().graceful_shutdown();
         tokio::select! {
@@ -116,6 +126,17 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: Socket
             () = shutdown.cut.cancelled() => {}
         }
     }
+}
+
+/// Why a connection ends that would go on by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The server is told to close.
+    Cut,
+    /// The server takes no further requests.
+    Drain,
+    /// The client is slow or has nothing to ask.
+    Overdue,
 }
 
 async fn handshake(stream: TcpStream, acceptor: TlsAcceptor) -> io::Result<TlsStream<TcpStream>> {
@@ -126,7 +147,7 @@ async fn handshake(stream: TcpStream, acceptor: TlsAcceptor) -> io::Result<TlsSt
     }
     // No TLS record begins with a letter, and every HTTP request does.
     if first.iter().all(u8::is_ascii_alphabetic) {
-        refuse_plaintext(stream).await?;
+        Box::pin(refuse_plaintext(stream)).await?;
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             "the client speaks HTTP without TLS",

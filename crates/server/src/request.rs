@@ -4,6 +4,7 @@
 //! is allowed, the resource's name, and the body. Whatever becomes of it is audited before it is answered.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -32,7 +33,10 @@ use crate::route::{Auth, IGNORED_BODY, MAX_BODY, Matched};
 use crate::state::Snapshot;
 
 /// Answers a request. What changes the key store runs to its end even if the client goes away meanwhile.
-pub(crate) async fn handle(connection: Arc<Connection>, request: Request<Incoming>) -> Response<AnswerBody> {
+pub(crate) async fn handle(
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Infallible> {
     let in_progress = connection.activity.begin();
     let shared = &connection.shared;
     let _counted = shared.metrics.request();
@@ -42,7 +46,7 @@ pub(crate) async fn handle(connection: Arc<Connection>, request: Request<Incomin
 
     let matched = snapshot.routes.find(&parts.method, parts.uri.path());
     let verb = matched.as_ref().ok().map(|matched| matched.verb);
-    let request = Received {
+    let mut request = Received {
         started,
         matched: matched.map(Matched::into_owned),
         parts,
@@ -64,7 +68,7 @@ pub(crate) async fn handle(connection: Arc<Connection>, request: Request<Incomin
     };
     let took = shared.clock.monotonic().since(started);
     shared.metrics.answered(verb, response.status().as_u16(), took);
-    response
+    Ok(response)
 }
 
 /// A request whose route has been looked up.
@@ -76,12 +80,13 @@ struct Received {
 }
 
 impl Received {
-    async fn answer(self, connection: &Connection, snapshot: &Snapshot) -> Result<Reply, ApiError> {
+    /// The future of a request is moved about, so what is rare is boxed.
+    async fn answer(&mut self, connection: &Connection, snapshot: &Snapshot) -> Result<Reply, ApiError> {
         let Self {
             started,
             matched,
             parts,
-            mut body,
+            body,
         } = self;
         let shared = &*connection.shared;
         let client = Client::of(connection, snapshot, &parts.headers);
@@ -98,13 +103,18 @@ impl Received {
             ip: Some(client.ip),
             principal: client.principal(),
             enclave: enclave.as_ref(),
-            started,
+            started: *started,
             recorded: AtomicBool::new(false),
         };
         let announced = body.size_hint().lower();
         let outcome = match matched {
             Ok(matched) if announced > matched.max_body.max(IGNORED_BODY) as u64 => {
-                service::answer(matched.timeout, &audit, Err(ApiError::too_large())).await
+                Box::pin(service::answer(
+                    matched.timeout,
+                    &audit,
+                    Err(ApiError::too_large()),
+                ))
+                .await
             }
             Ok(matched) => {
                 let Matched {
@@ -112,13 +122,13 @@ impl Received {
                     max_body,
                     timeout,
                     auth,
-                    resource,
-                } = matched;
-                let listing = verb.is_listing().then(|| ListRequest::parse(&resource));
+                    ref resource,
+                } = *matched;
+                let listing = verb.is_listing().then(|| ListRequest::parse(resource));
                 // A policy is applied to what a pattern or position stands for.
                 let canonical: Cow<'_, str> = match &listing {
                     Some(Ok(listing)) => listing.prefix().to_owned().into(),
-                    _ => Cow::Borrowed(&resource),
+                    _ => Cow::Borrowed(resource),
                 };
                 let operation = Operation::new(verb, canonical);
                 let call = Call {
@@ -132,16 +142,16 @@ impl Received {
                     client: &client,
                     auth,
                 };
-                let (parts, body) = (&parts, &mut body);
+                let (headers, body) = (&parts.headers, &mut *body);
                 service::perform(&call, &gate, &audit, |caller: Caller| {
                     let request = handlers::Permitted {
                         shared,
                         snapshot,
                         caller,
                         verb,
-                        resource: &resource,
+                        resource,
                         listing,
-                        headers: &parts.headers,
+                        headers,
                         body,
                         max_body,
                     };
@@ -155,12 +165,13 @@ impl Received {
                 .await
             }
             Err(error) => {
+                let error = std::mem::replace(error, ApiError::not_found());
                 let timeout = Some(snapshot.limits.header_timeout);
-                service::answer(timeout, &audit, Err(error)).await
+                Box::pin(service::answer(timeout, &audit, Err(error))).await
             }
         };
         if let Err(error) = &outcome {
-            log_failure(error, &parts, &client);
+            log_failure(error, parts, &client);
             if error.retry {
                 shared.metrics.overloaded();
             }
@@ -171,11 +182,8 @@ impl Received {
             let in_time = error.message != TIMED_OUT;
             if in_time && !body.is_end_stream() && small && !parts.headers.contains_key(header::EXPECT) {
                 // Otherwise the close of the connection, with bytes unread, could overtake the answer.
-                _ = timeout(
-                    snapshot.limits.header_timeout,
-                    body::discard(&mut body, 2 * MAX_BODY),
-                )
-                .await;
+                let discarded = body::discard(body, 2 * MAX_BODY);
+                _ = Box::pin(timeout(snapshot.limits.header_timeout, discarded)).await;
             }
         }
         outcome
