@@ -1,7 +1,14 @@
 //! The server as clients see it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "all of it is tests, also the helpers"
+)]
+
 mod audit;
 mod bodies;
+mod http2;
 mod keys;
 mod listing;
 mod names;
