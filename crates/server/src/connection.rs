@@ -77,7 +77,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: Socket
         remote,
         activity: Arc::clone(&activity),
     });
-    let service = service_fn(move |request| request::handle(Arc::clone(&connection), request));
+    let answer = move |request| request::handle(Arc::clone(&connection), request);
 
     let watched = Arc::clone(&activity);
     // Boxed and polled only when it has something to say, since a connection is polled with every request.
@@ -99,6 +99,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: Socket
         builder
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_HEADERS as u32);
+        // Boxed once, instead of copied from hand to hand until its task has it.
+        let service = service_fn(move |request| Box::pin(answer(request)));
         let mut served = Box::pin(builder.serve_connection(io, service));
         tokio::select! {
             biased;
@@ -114,7 +116,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: Socket
     } else {
         let mut builder = http1::Builder::new();
         builder.header_read_timeout(None).max_buf_size(MAX_HEADERS);
-        let mut served = Box::pin(builder.serve_connection(io, service));
+        let mut served = Box::pin(builder.serve_connection(io, service_fn(answer)));
         tokio::select! {
             biased;
             _ = served.as_mut() => return,

@@ -210,6 +210,7 @@ pub(crate) struct Readings<'a> {
     pub(crate) cache_hits: u64,
     pub(crate) cache_misses: u64,
     pub(crate) cache_entries: u64,
+    pub(crate) cache_evicted: u64,
     pub(crate) online: bool,
     pub(crate) certificate_expires: i64,
     pub(crate) version: &'a str,
@@ -227,6 +228,7 @@ impl Metrics {
             cache_hits,
             cache_misses,
             cache_entries,
+            cache_evicted,
             online,
             certificate_expires,
             version,
@@ -365,6 +367,8 @@ impl Metrics {
             "Number of keys not found in the cache.",
             cache_misses,
         );
+        let help = "Number of keys that left the cache because it was full.";
+        one(out, "kes_cache_evicted_total", "counter", help, cache_evicted);
         one(
             out,
             "kes_cache_entries",
@@ -525,6 +529,7 @@ mod tests {
             cache_hits: 2,
             cache_misses: 3,
             cache_entries: 4,
+            cache_evicted: 0,
             online: true,
             certificate_expires: 5,
             version: "v",

@@ -67,6 +67,7 @@ pub(super) fn metrics(request: &Permitted<'_>) -> Result<Reply, ApiError> {
         cache_hits: cache.hits,
         cache_misses: cache.misses,
         cache_entries: cache.entries as u64,
+        cache_evicted: cache.evicted,
         online: cache.online,
         certificate_expires: snapshot.tls.expires.unix_timestamp(),
         version: &snapshot.build.version,
