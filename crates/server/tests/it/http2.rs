@@ -206,10 +206,13 @@ async fn headers_past_64_kib_are_refused_in_both_protocols() {
     let value = "x".repeat(7000);
     let names: Vec<_> = (0..20).map(|number| format!("x-{number}")).collect();
     let headers: Vec<_> = names.iter().map(|name| (name.as_str(), value.as_str())).collect();
-    for protocol in [Protocol::Http1, Protocol::Http2] {
+    for (protocol, count) in [(Protocol::Http1, 20), (Protocol::Http2, 10)] {
         let client = running.app().over(protocol);
         assert_eq!(
-            client.send_with("GET", "/version", &headers, "").await.status,
+            client
+                .send_with("GET", "/version", &headers[..count], "")
+                .await
+                .status,
             431,
             "{protocol:?}"
         );

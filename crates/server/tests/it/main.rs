@@ -15,6 +15,7 @@ mod names;
 mod policies;
 mod rig;
 mod slow;
+mod store_faults;
 mod system;
 mod tls;
 mod transcripts;
