@@ -4,7 +4,9 @@
 //! it, and where to record it ([`Auditor`]). [`perform`] keeps the order, so that no protocol can leave a step out: what
 //! runs gets a [`Caller`], which only an authorisation gives, and nothing is answered before it has been recorded.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use kes_types::{Operation, Principal};
@@ -117,13 +119,13 @@ where
         let caller = authorizer.authorize(call, Grant(())).await?;
         run.run(caller).await
     };
-    let outcome = match call.timeout {
-        None => permitted_and_run.await,
-        Some(timeout) => tokio::time::timeout(timeout, permitted_and_run)
-            .await
-            .unwrap_or_else(|_| Err(F::timed_out())),
-    };
-    answer(call.timeout, auditor, outcome).await
+    let outcome = within(call.timeout, permitted_and_run).await;
+    answer(
+        call.timeout,
+        auditor,
+        outcome.unwrap_or_else(|| Err(F::timed_out())),
+    )
+    .await
 }
 
 /// Records `outcome` and answers it. For what fails before it is a [`Call`]: [`perform`] does this by itself.
@@ -136,17 +138,26 @@ where
     R: Auditor<Failure = F>,
 {
     let record = auditor.record(outcome.as_ref().map(|_| ()));
-    let recorded = match timeout {
-        None => record.await,
-        Some(timeout) => tokio::time::timeout(timeout, record)
-            .await
-            .unwrap_or(Err(Unrecorded)),
-    };
+    let recorded = within(timeout, record).await.unwrap_or(Err(Unrecorded));
     if recorded.is_err() {
         auditor.lost();
         return Err(F::unrecorded());
     }
     outcome
+}
+
+/// Waits for `future`, but not longer than `timeout`.
+///
+/// Most of what is asked for is answered from memory, so a timer is made only for what is not ready at once.
+async fn within<T>(timeout: Option<Duration>, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    match poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => match timeout {
+            None => Some(future.await),
+            Some(timeout) => tokio::time::timeout(timeout, future).await.ok(),
+        },
+    }
 }
 
 /// What runs once a call is authorised: any `FnOnce(Caller)` that returns a `Send` future.
