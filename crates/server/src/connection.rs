@@ -29,6 +29,8 @@ use crate::state::{Shared, Shutdown};
 const MAX_HEADERS: usize = 64 << 10;
 /// Most requests at once on an HTTP/2 connection.
 const MAX_STREAMS: u32 = 250;
+/// How long an HTTP/2 client that does nothing has to notice that the server wants to close the connection.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What a connection knows about its client.
 #[derive(Debug)]
@@ -111,7 +113,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: Socket
         tokio::select! {
             _ = served => {}
             () = shutdown.cut.cancelled() => {}
-            () = activity.idle_for(limits.header_timeout) => {}
+            () = activity.idle_for(limits.header_timeout.min(GOODBYE)) => {}
         }
     } else {
         let mut builder = http1::Builder::new();

@@ -48,6 +48,9 @@ pub struct TestServer {
     pub cache: CacheSettings,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// The error log, by default the one of the process, which hears everything and which all its servers share. A server
+    /// that is shut down ends its followers' streams, so it needs one of its own.
+    pub error_log: Arc<ErrorLog>,
 }
 
 impl Default for TestServer {
@@ -93,6 +96,7 @@ impl Default for TestServer {
             store: Arc::new(MemoryStore::new()),
             cache: CacheSettings::default(),
             clock: Arc::new(SystemClock),
+            error_log: error_log(),
         }
     }
 }
@@ -120,6 +124,19 @@ impl TestServer {
         }
     }
 
+    /// The same with an error log of its own, which hears nothing of what happens.
+    #[must_use]
+    pub fn with_own_error_log(mut self) -> Self {
+        self.error_log = ErrorLog::new(Console::new(), Arc::clone(&self.clock));
+        self
+    }
+
+    /// The settings of [`TestServer::default`], which those given to a reload start from.
+    #[must_use]
+    pub fn default_settings() -> Settings {
+        Self::default().settings
+    }
+
     /// Starts it on a free port. The audit log goes to a file ([`Running::audit`]).
     pub async fn start(self) -> Running {
         let file = tempfile::tempfile().expect("a temporary file");
@@ -139,6 +156,7 @@ impl TestServer {
             store,
             cache,
             clock,
+            error_log,
         } = self;
         let audit_console = Console::new();
         let flusher = tokio::spawn({
@@ -147,7 +165,7 @@ impl TestServer {
                 console.run(Target::Fd(audit)).await.expect("the pipe is open");
             }
         });
-        let environment = Environment::new(clock, error_log(), Arc::clone(&audit_console));
+        let environment = Environment::new(clock, error_log, Arc::clone(&audit_console));
         let keyring = environment.keyring(store, cache);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let server =

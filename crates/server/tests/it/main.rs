@@ -8,6 +8,7 @@
 
 mod audit;
 mod bodies;
+mod drain;
 mod http2;
 mod keys;
 mod listing;
