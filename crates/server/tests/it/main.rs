@@ -14,6 +14,7 @@ mod keys;
 mod listing;
 mod names;
 mod policies;
+mod reload;
 mod rig;
 mod slow;
 mod store_faults;
