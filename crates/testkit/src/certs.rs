@@ -4,6 +4,7 @@ use kes_types::Identity;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
 
@@ -11,8 +12,8 @@ use time::{Duration, OffsetDateTime};
 #[derive(Debug)]
 pub struct Credentials {
     chain: Vec<Vec<u8>>,
-    key: Vec<u8>,
-    spki: Vec<u8>,
+    key: PrivateKeyDer<'static>,
+    identity: Identity,
 }
 
 /// Kinds of client keys.
@@ -83,15 +84,32 @@ impl Credentials {
         use rcgen::PublicKeyData as _;
         Self {
             chain,
-            key: key.serialize_der(),
-            spki: key.subject_public_key_info(),
+            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            identity: kes_crypto::identity_of_spki(&key.subject_public_key_info()),
         }
     }
 
     /// Credentials made elsewhere, in DER; the key is PKCS#8.
     #[must_use]
-    pub const fn from_der(chain: Vec<Vec<u8>>, key: Vec<u8>, spki: Vec<u8>) -> Self {
-        Self { chain, key, spki }
+    pub fn from_der(chain: Vec<Vec<u8>>, key: Vec<u8>, spki: &[u8]) -> Self {
+        Self {
+            chain,
+            key: PrivatePkcs8KeyDer::from(key).into(),
+            identity: kes_crypto::identity_of_spki(spki),
+        }
+    }
+
+    /// Credentials made elsewhere, in PEM, with the identity that they should give.
+    ///
+    /// # Panics
+    /// When there is no certificate or no unencrypted key.
+    #[must_use]
+    pub fn from_pem(certificate: &str, key: &str, identity: &str) -> Self {
+        Self {
+            chain: kes_crypto::pem::certificates(certificate.as_bytes()).expect("certificates"),
+            key: PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a private key"),
+            identity: Identity::parse(identity).expect("an identity"),
+        }
     }
 
     /// The same key and certificate, with others' certificates sent after it.
@@ -105,7 +123,7 @@ impl Credentials {
     /// Who these credentials make a client.
     #[must_use]
     pub fn identity(&self) -> Identity {
-        kes_crypto::identity_of_spki(&self.spki)
+        self.identity.clone()
     }
 
     /// The certificates as TLS sends them.
@@ -117,7 +135,7 @@ impl Credentials {
     /// The private key.
     #[must_use]
     pub fn key(&self) -> PrivateKeyDer<'static> {
-        PrivatePkcs8KeyDer::from(self.key.clone()).into()
+        self.key.clone_key()
     }
 
     /// The certificates as PEM.
@@ -132,7 +150,12 @@ impl Credentials {
     /// The private key as PEM.
     #[must_use]
     pub fn key_pem(&self) -> String {
-        pem::encode(&pem::Pem::new("PRIVATE KEY", self.key.clone()))
+        let label = match self.key {
+            PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
+            PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
+            _ => "PRIVATE KEY",
+        };
+        pem::encode(&pem::Pem::new(label, self.key.secret_der()))
     }
 }
 

@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -157,15 +158,26 @@ impl TestClient {
             .with_custom_certificate_verifier(Arc::new(AnyServer(provider)));
         let config = match credentials {
             None => builder.with_no_client_auth(),
-            Some(credentials) => builder
-                .with_client_auth_cert(credentials.chain(), credentials.key())
-                .expect("the key is good for TLS"),
+            Some(credentials) => {
+                let key =
+                    aws_lc_rs::sign::any_supported_type(&credentials.key()).expect("the key is good for TLS");
+                // Without rustls's own check, which refuses version 1 certificates.
+                let certified = CertifiedKey::new(credentials.chain(), key);
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
+            }
         };
         Self {
             address,
             config: Arc::new(config),
             protocol: Protocol::Http1,
         }
+    }
+
+    /// TLS settings of a client that trusts every server and has no certificate.
+    #[must_use]
+    pub fn trusting_config() -> ClientConfig {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        (*Self::new(nowhere, None).config).clone()
     }
 
     /// The same client over another protocol.

@@ -54,7 +54,7 @@ fn of_openssl() -> kes_testkit::Credentials {
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let certificate = params.self_signed(&key).unwrap();
     let chain = vec![certificate.der().to_vec()];
-    kes_testkit::Credentials::from_der(chain, key.serialize_der(), key.subject_public_key_info())
+    kes_testkit::Credentials::from_der(chain, key.serialize_der(), &key.subject_public_key_info())
 }
 
 #[tokio::test]

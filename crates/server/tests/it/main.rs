@@ -8,6 +8,7 @@
 
 mod audit;
 mod bodies;
+mod certificates;
 mod drain;
 mod http2;
 mod keys;
