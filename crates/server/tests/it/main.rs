@@ -13,6 +13,7 @@ mod drain;
 mod http2;
 mod keys;
 mod listing;
+mod load;
 mod names;
 mod policies;
 mod reload;
