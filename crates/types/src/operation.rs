@@ -114,12 +114,6 @@ impl Verb {
         }
     }
 
-    /// Whether the path is followed by a resource: a name or a pattern.
-    #[must_use]
-    pub fn has_resource(self) -> bool {
-        self.path().ends_with('/')
-    }
-
     /// Whether the resource is a listing pattern or position.
     #[must_use]
     pub const fn is_listing(self) -> bool {
