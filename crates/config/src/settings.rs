@@ -222,7 +222,7 @@ impl Default for Cache {
             unused: Duration::from_secs(30),
             // To serve keys without their store is a decision for the operator.
             offline: Duration::ZERO,
-            // A few hundred bytes each: below a quarter of a gigabyte when full.
+            // About 430 bytes each with long names: below half a gigabyte when full.
             entries: 1_000_000,
         }
     }
