@@ -116,9 +116,11 @@ impl<S: KeyStore + ?Sized> Limited<S> {
 
     fn timed_out(&self, op: StoreOp, after: Duration, waited: Waited) -> StoreError {
         let source = Box::new(TimedOut { op, after, waited });
-        StoreError::Unreachable {
-            store: self.store.to_string(),
-            source,
+        let store = self.store.to_string();
+        match waited {
+            Waited::ForAnAnswer => StoreError::Unreachable { store, source },
+            // The store was not even asked: too many callers are no outage.
+            Waited::ForItsTurn => StoreError::Backend { store, source },
         }
     }
 

@@ -120,11 +120,14 @@ async fn settle() {
 }
 
 fn timed_out(error: &StoreError) -> &TimedOut {
-    let StoreError::Unreachable { store, source } = error else {
+    let (StoreError::Unreachable { store, source } | StoreError::Backend { store, source }) = error else {
         panic!("{error:?}")
     };
     assert_eq!(store, "Gated");
-    source.downcast_ref().unwrap()
+    let timed_out: &TimedOut = source.downcast_ref().unwrap();
+    // Only a store that was asked and did not answer is out of reach.
+    assert_eq!(error.is_outage(), timed_out.waited == Waited::ForAnAnswer);
+    timed_out
 }
 
 #[tokio::test]
