@@ -8,6 +8,9 @@
 //!     two:        # should stand where `one` does
 //!     allow: […]
 //! ```
+//!
+//! Read as it stands, `one` has `allow` twice. Where nothing stands twice, the file may as well mean one policy, and
+//! nothing is guessed: a `deny` that went to another policy would allow more than was meant.
 
 use std::collections::HashMap;
 
@@ -80,23 +83,33 @@ fn split<'a>(cx: &Context<'_>, entry: &'a Entry, path: &str) -> Checked<(Draft<'
         at: entry.at,
         fields: vec![],
     };
-    let mut duplicate = None;
+    let mut failed = None;
 
     let fields: Vec<_> = Section::new(cx, path.to_owned(), &entry.value)?.take_all();
-    let mut rest = fields.iter().copied().peekable();
-    while let Some(field) = rest.next() {
+    let mut rest = fields.as_slice();
+    while let Some((&field, after)) = rest.split_first() {
+        let is_head = is_head(rest);
+        rest = after;
         if is_policy_key(field) {
             match current.fields.iter().find(|seen| seen.key == field.key) {
                 Some(seen) => {
                     let key = format!("{path}.{}", field.key);
-                    duplicate = Some(cx.duplicate(field.at, &key, seen.at.line));
+                    failed = Some(cx.duplicate(field.at, &key, seen.at.line));
                 }
                 None => current.fields.push(field),
             }
             continue;
         }
         match &field.value.kind {
-            Kind::Null if is_name(&field.key) && rest.peek().is_some_and(|next| is_policy_key(next)) => {
+            Kind::Null if is_head && !repeats(&current, after) => {
+                let key = format!("{path}.{}", field.key);
+                let message = format!(
+                    "has no value; if `{}` is a policy, it belongs one level up, with the lines that belong to it below it",
+                    field.key
+                );
+                failed = Some(cx.error(Some(field.at), &key, message));
+            }
+            Kind::Null if is_head => {
                 warn_nested(cx, field, path);
                 drafts.push(std::mem::replace(
                     &mut current,
@@ -121,13 +134,33 @@ fn split<'a>(cx: &Context<'_>, entry: &'a Entry, path: &str) -> Checked<(Draft<'
             }
         }
     }
-    if let Some(reported) = duplicate {
+    if let Some(reported) = failed {
         return Err(reported);
     }
     drafts.push(current);
     let own = drafts.remove(0);
     siblings.extend(drafts);
     Ok((own, siblings))
+}
+
+/// Whether `fields` begin with what may be the name of a policy that is indented too far, followed by its fields.
+fn is_head(fields: &[&Entry]) -> bool {
+    let [head, next, ..] = fields else { return false };
+    matches!(head.value.kind, Kind::Null) && is_name(&head.key) && !is_policy_key(head) && is_policy_key(next)
+}
+
+/// Whether the fields up to the next name contain one that `policy` has already.
+fn repeats(policy: &Draft<'_>, mut fields: &[&Entry]) -> bool {
+    while let Some((field, after)) = fields.split_first() {
+        if is_head(fields) {
+            return false;
+        }
+        if is_policy_key(field) && policy.fields.iter().any(|seen| seen.key == field.key) {
+            return true;
+        }
+        fields = after;
+    }
+    false
 }
 
 fn warn_nested(cx: &Context<'_>, field: &Entry, path: &str) {

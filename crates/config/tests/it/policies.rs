@@ -66,9 +66,50 @@ fn a_policy_that_is_indented_too_far_is_a_policy() {
 }
 
 #[test]
-fn a_policy_that_begins_with_a_nested_one_has_no_rules() {
-    let text = minimal("policy:\n  one:\n    two:\n    allow: [/a]\n");
-    assert_eq!(summary(&text), ["one +[] -[] []", r#"two +["/a"] -[] []"#]);
+fn a_key_without_a_value_takes_no_rules_from_its_policy() {
+    for (fields, lines) in [
+        (
+            "allow: [/a]\n    identities: [x]\n    note:\n    deny: [/b]\n",
+            &[8][..],
+        ),
+        ("two:\n    allow: [/a]\n", &[6]),
+        (
+            "allow: [/a]\n    note: ~\n    two: {deny: [/b]}\n    size: 3\n    other:\n    deny: [/c]\n",
+            &[10],
+        ),
+        // The first could own `deny`; only the second repeats something.
+        (
+            "allow: [/a]\n    note:\n    deny: [/b]\n    two:\n    allow: [/c]\n",
+            &[7],
+        ),
+        // What an earlier policy has says nothing about this one.
+        (
+            "allow: [/a]\n    deny: [/b]\n    two:\n    allow: [/c]\n    note:\n    deny: [/d]\n",
+            &[10],
+        ),
+        ("note:\n    allow: [/a]\n    other:\n    deny: [/b]\n", &[6, 8]),
+    ] {
+        let errors = errors(&minimal(&format!("policy:\n  one:\n    {fields}")));
+        assert_eq!(errors.len(), lines.len(), "{fields}{errors:?}");
+        for (error, line) in errors.iter().zip(lines) {
+            assert!(
+                error.starts_with(&format!("kes.yml:{line}: policy.one.")),
+                "{fields}{error}"
+            );
+            assert!(error.contains("has no value; if `"), "{fields}{error}");
+        }
+    }
+}
+
+#[test]
+fn the_repeated_field_may_come_later() {
+    let text = minimal(
+        "policy:\n  one:\n    allow: [/a]\n    two:\n    deny: [/b]\n    size: 3\n    allow: [/c]\n    identities: [x]\n",
+    );
+    assert_eq!(
+        summary(&text),
+        [r#"one +["/a"] -[] []"#, r#"two +["/c"] -["/b"] ["x"]"#]
+    );
 }
 
 #[test]
@@ -105,9 +146,9 @@ fn a_name_that_exists_is_never_merged() {
             9,
         ),
         (
-            "policy:\n  one:\n    two:\n    allow: [/b]\n    two:\n    allow: [/c]\n",
-            8,
-            6,
+            "policy:\n  one:\n    allow: [/a]\n    two:\n    allow: [/b]\n    two:\n    allow: [/c]\n",
+            9,
+            7,
         ),
         (
             "policy:\n  one:\n    two: {allow: [/b]}\n    two: {allow: [/c]}\n",
@@ -115,9 +156,9 @@ fn a_name_that_exists_is_never_merged() {
             6,
         ),
         (
-            "policy:\n  one:\n    two: {allow: [/b]}\n    two:\n    allow: [/c]\n",
+            "policy:\n  one:\n    allow: [/a]\n    two: {allow: [/b]}\n    two:\n    allow: [/c]\n",
+            8,
             7,
-            6,
         ),
     ] {
         let errors = errors(&minimal(text));
@@ -138,7 +179,7 @@ fn a_duplicate_within_one_policy_stays_an_error() {
     for text in [
         "policy:\n  one:\n    allow: [/a]\n    allow: [/b]\n",
         "policy:\n  one:\n    allow: [/a]\n    two: {deny: [/c]}\n    allow: [/b]\n",
-        "policy:\n  one:\n    two:\n    allow: [/a]\n    allow: [/b]\n",
+        "policy:\n  one:\n    allow: [/a]\n    two:\n    allow: [/a]\n    allow: [/b]\n",
         "policy:\n  one:\n    two: {allow: [/a], allow: [/b]}\n",
     ] {
         let errors = errors(&minimal(text));
