@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use kes_keystore::BoxError;
 use tokio::sync::mpsc;
+use zeroize::Zeroizing;
 
 use crate::connection::InProgress;
 use crate::error::ApiError;
@@ -72,7 +73,8 @@ pub(crate) async fn read<'m>(
     let broken = |error: hyper::Error| ApiError::bad_request("request body cannot be read").because(error);
 
     let mut whole = Bytes::new();
-    let mut several = BytesMut::new();
+    // Nothing of a body that comes in pieces stays in memory: it may hold a plaintext or a key.
+    let mut several = Zeroizing::new(Vec::new());
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(broken)?.into_data() else {
             continue;
@@ -84,7 +86,7 @@ pub(crate) async fn read<'m>(
             whole = data;
         } else {
             if several.is_empty() {
-                several.reserve(expected.min(max));
+                several.reserve_exact(expected.min(max));
                 several.extend_from_slice(&std::mem::take(&mut whole));
             }
             several.extend_from_slice(&data);
@@ -94,7 +96,7 @@ pub(crate) async fn read<'m>(
         if several.is_empty() {
             whole
         } else {
-            several.freeze()
+            Bytes::from_owner(several)
         },
         reserved,
     ))

@@ -16,6 +16,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Duration, sleep};
+use tracing::error;
 
 /// Bytes that wait for a slow console.
 const CONSOLE_CAPACITY: usize = 4 << 20;
@@ -25,6 +26,9 @@ const FOLLOWER_CAPACITY: usize = 1024;
 const CHUNK: usize = 4096;
 /// Pause after a console failed to take a line, such as on a full disk.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// One failed write in so many is logged, that is, one a minute.
+const RETRIES_LOGGED: u64 = 60;
 
 /// Where a console writes.
 #[derive(Debug)]
@@ -152,10 +156,17 @@ impl Console {
             }
             self.room.notify_waiters();
             let mut rest = batch.as_slice();
+            let mut failures: u64 = 0;
             while !rest.is_empty() {
                 match output.write(rest).await {
                     Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-                    Err(_) => sleep(RETRY).await,
+                    Err(error) => {
+                        if failures % RETRIES_LOGGED == 0 {
+                            error!(cause = %error, "an output cannot be written: trying again; if it is the audit log's, requests wait and then fail");
+                        }
+                        failures += 1;
+                        sleep(RETRY).await;
+                    }
                 }
             }
             self.in_flight.store(0, Ordering::SeqCst);

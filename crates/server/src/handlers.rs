@@ -8,7 +8,7 @@ mod policies;
 mod system;
 
 use http::HeaderMap;
-use kes_keyring::service::Caller;
+use kes_keyring::service::{Caller, Failure as _};
 use kes_types::{BadPattern, ListRequest, Verb};
 
 pub(crate) use answer::Reply;
@@ -77,7 +77,12 @@ impl<'a> Permitted<'a> {
         if http_body::Body::is_end_stream(self.body) {
             Ok(())
         } else {
-            body::discard(self.body, IGNORED_BODY).await
+            // Some routes have no timeout of their own.
+            let discarded = body::discard(self.body, IGNORED_BODY);
+            let limit = self.snapshot.limits.header_timeout;
+            tokio::time::timeout(limit, discarded)
+                .await
+                .unwrap_or_else(|_| Err(ApiError::timed_out()))
         }
     }
 }

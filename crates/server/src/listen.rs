@@ -87,7 +87,8 @@ impl Server {
     }
 
     /// Takes on new settings, all at once. Requests that run finish on the old ones. Without a `keyring`, the key ring and
-    /// its cache stay; an old one is closed after the last request that uses it.
+    /// its cache stay; an old one is closed after the last request that uses it. One that is
+    /// not taken on is closed too.
     ///
     /// # Errors
     /// When the settings cannot be taken on; the old ones then stay.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use kes_types::{Identity, Monotonic, Policy, PolicyName, Verb};
+use kes_types::{Identity, Monotonic, Operation, Policy, PolicyName, Verb};
 
 use crate::settings::PolicySettings;
 
@@ -115,21 +115,24 @@ impl Access {
 }
 
 impl Role<'_> {
-    /// Why `path` may not be called, or `None` if it may.
-    pub(crate) fn refusal(&self, path: &str) -> Option<String> {
-        match self {
-            Self::Admin => None,
-            Self::Unknown => Some("the identity has no policy".to_owned()),
-            Self::User(_, policy) if policy.permits(path) => None,
-            Self::User(name, policy) => Some(match policy.denied_by(path) {
-                Some(rule) => format!("policy '{name}' denies it by '{}'", rule.as_str()),
-                None => format!("no rule of policy '{name}' allows it"),
-            }),
+    /// Why `operation` is not allowed, or `None` if it is.
+    pub(crate) fn refusal(&self, operation: &Operation<'_>) -> Option<String> {
+        let (name, policy) = match self {
+            Self::Admin => return None,
+            Self::Unknown => return Some("the identity has no policy".to_owned()),
+            Self::User(name, policy) => (name, policy),
+        };
+        let path = operation.canonical_path();
+        let denied_as_single = || policy.denied_by(&operation.repeats()?.canonical_path());
+        if let Some(rule) = policy.denied_by(&path).or_else(denied_as_single) {
+            return Some(format!("policy '{name}' denies it by '{}'", rule.as_str()));
         }
+        (!policy.permits(&path)).then(|| format!("no rule of policy '{name}' allows it"))
     }
 }
 
-/// Keeps denials from flooding the log: one line a minute for an identity and a route, with the count in between.
+/// Keeps denials from flooding the log: one line a minute for an identity and a route, with the count in between. Without
+/// an identity, it counts what is refused to everybody, such as for overload.
 #[derive(Debug, Default)]
 pub(crate) struct DenialLog {
     recent: Mutex<HashMap<(Option<Identity>, Verb), Logged>>,
@@ -172,6 +175,15 @@ mod tests {
 
     use super::*;
 
+    fn delete(name: &str) -> Operation<'_> {
+        Operation::new(Verb::DeleteKey, name)
+    }
+
+    const STATUS: Operation<'_> = Operation {
+        verb: Verb::Status,
+        resource: std::borrow::Cow::Borrowed(""),
+    };
+
     fn identity(text: &str) -> Identity {
         Identity::parse(text).unwrap()
     }
@@ -195,16 +207,16 @@ mod tests {
             &[policy("app", &["/v1/status"], &[], &["app"])],
         )
         .unwrap();
-        assert_eq!(access.role(&identity("root")).refusal("/v1/key/delete/a"), None);
-        assert_eq!(access.role(&identity("app")).refusal("/v1/status"), None);
+        assert_eq!(access.role(&identity("root")).refusal(&delete("a")), None);
+        assert_eq!(access.role(&identity("app")).refusal(&STATUS), None);
         assert!(
             access
                 .role(&identity("app"))
-                .refusal("/v1/key/delete/a")
+                .refusal(&delete("a"))
                 .unwrap()
                 .contains("no rule")
         );
-        assert!(access.role(&identity("other")).refusal("/v1/status").is_some());
+        assert!(access.role(&identity("other")).refusal(&STATUS).is_some());
         assert_eq!(access.identities(), ["app", "root"]);
     }
 
@@ -214,12 +226,25 @@ mod tests {
         let access = Access::new(None, &settings).unwrap();
         let refusal = access
             .role(&identity("app"))
-            .refusal("/v1/key/create/internal")
+            .refusal(&Operation::new(Verb::CreateKey, "internal"))
             .unwrap();
         assert!(
             refusal.contains("/v1/key/*/internal") && refusal.contains("'app'"),
             "{refusal}"
         );
+    }
+
+    #[test]
+    fn what_forbids_to_decrypt_forbids_to_decrypt_in_bulk() {
+        for deny in [
+            "/v1/key/decrypt/internal",
+            "/v1/key/*/internal*",
+            "/v1/key/decrypt/*",
+        ] {
+            let access = Access::new(None, &[policy("app", &["/v1/key/*"], &[deny], &["app"])]).unwrap();
+            let bulk = Operation::new(Verb::BulkDecryptKey, "internal");
+            assert!(access.role(&identity("app")).refusal(&bulk).is_some(), "{deny}");
+        }
     }
 
     #[test]

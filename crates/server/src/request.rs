@@ -24,7 +24,7 @@ use tracing::{debug, error, warn};
 use crate::audit::RequestAudit;
 use crate::body::{self, AnswerBody};
 use crate::connection::Connection;
-use crate::error::{ApiError, NO_CERTIFICATE, TIMED_OUT, TWO_CERTIFICATES};
+use crate::error::{ApiError, NO_CERTIFICATE, TWO_CERTIFICATES};
 use crate::handlers::{self, Reply};
 use crate::identity::Peer;
 use crate::log::chain;
@@ -94,11 +94,18 @@ impl Received {
         if let Some(enclave) = &enclave {
             shared.warn_of_enclave(enclave);
         }
+        // Decoded, so that whoever searches the log for a path finds it however a client spelt it.
+        let path = match matched {
+            Ok(matched) if parts.uri.path().contains('%') => {
+                Cow::Owned([matched.verb.path(), &*matched.resource].concat())
+            }
+            _ => Cow::Borrowed(parts.uri.path()),
+        };
         let audit = RequestAudit {
             shared,
             snapshot,
             method: parts.method.as_str(),
-            path: parts.uri.path(),
+            path: &path,
             verb: matched.as_ref().ok().map(|matched| matched.verb),
             ip: Some(client.ip),
             principal: client.principal(),
@@ -171,15 +178,25 @@ impl Received {
             }
         };
         if let Err(error) = &outcome {
-            log_failure(error, parts, &client);
             if error.retry {
                 shared.metrics.overloaded();
+            }
+            // What every client meets at once is logged once a minute; all else each time.
+            let verb = audit.verb.unwrap_or(Verb::Version);
+            let logged = || {
+                shared
+                    .denials
+                    .admit(None, verb, shared.clock.monotonic())
+                    .is_some()
+            };
+            if !error.retry || logged() {
+                log_failure(error, parts, &path, &client);
             }
             let small = body
                 .size_hint()
                 .exact()
                 .is_some_and(|length| length <= 2 * MAX_BODY as u64);
-            let in_time = error.message != TIMED_OUT;
+            let in_time = error.status != StatusCode::SERVICE_UNAVAILABLE || error.retry;
             if in_time && !body.is_end_stream() && small && !parts.headers.contains_key(header::EXPECT) {
                 // Otherwise the close of the connection, with bytes unread, could overtake the answer.
                 let discarded = body::discard(body, 2 * MAX_BODY);
@@ -268,11 +285,15 @@ impl Authorizer for Gate<'_> {
         if self.auth == Auth::Identity {
             return Ok(grant.permit(Some(principal)));
         }
-        let path = call.operation.canonical_path();
-        match self.snapshot.access.role(&principal.identity).refusal(&path) {
+        match self
+            .snapshot
+            .access
+            .role(&principal.identity)
+            .refusal(call.operation)
+        {
             None => Ok(grant.permit(Some(principal))),
             Some(reason) => {
-                self.log_denial(principal, call.operation.verb, &path, &reason);
+                self.log_denial(principal, call.operation, &reason);
                 Err(ApiError::not_authorized())
             }
         }
@@ -280,15 +301,15 @@ impl Authorizer for Gate<'_> {
 }
 
 impl Gate<'_> {
-    fn log_denial(&self, principal: &Principal, verb: Verb, path: &str, reason: &str) {
+    fn log_denial(&self, principal: &Principal, operation: &Operation<'_>, reason: &str) {
         let shared = &self.connection.shared;
         let identity = &principal.identity;
         if let Some(left_out) = shared
             .denials
-            .admit(Some(identity), verb, shared.clock.monotonic())
+            .admit(Some(identity), operation.verb, shared.clock.monotonic())
         {
             warn!(
-                req.path = path,
+                req.path = &*operation.canonical_path(),
                 req.identity = identity.as_str(),
                 req.ip = %self.client.ip,
                 reason,
@@ -305,7 +326,7 @@ fn named_enclave(query: &str) -> Option<EnclaveName> {
     EnclaveName::parse(&value).ok()
 }
 
-fn log_failure(failure: &ApiError, parts: &Parts, client: &Client) {
+fn log_failure(failure: &ApiError, parts: &Parts, path: &str, client: &Client) {
     let ApiError {
         status,
         message,
@@ -316,7 +337,7 @@ fn log_failure(failure: &ApiError, parts: &Parts, client: &Client) {
     let identity = client
         .principal()
         .map_or("<unknown>", |principal| principal.identity.as_str());
-    let (method, path) = (parts.method.as_str(), parts.uri.path());
+    let method = parts.method.as_str();
     let (code, ip) = (status.as_u16(), client.ip);
     macro_rules! log {
         ($level:ident) => {

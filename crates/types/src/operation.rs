@@ -195,6 +195,13 @@ impl<'a> Operation<'a> {
         }
     }
 
+    /// The operation that this one repeats. What forbids that forbids this: policies were written that know nothing of
+    /// repetition.
+    #[must_use]
+    pub fn repeats(&self) -> Option<Operation<'_>> {
+        (self.verb == Verb::BulkDecryptKey).then(|| Operation::new(Verb::DecryptKey, &*self.resource))
+    }
+
     /// The API path that policies are written against.
     #[must_use]
     pub fn canonical_path(&self) -> Cow<'static, str> {

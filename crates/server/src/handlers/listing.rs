@@ -14,9 +14,12 @@ use kes_keyring::{Keyring, Scope};
 use kes_types::wire::{IdentityList, NameList};
 use kes_types::{ListRequest, page};
 
+use tracing::warn;
+
 use super::{Permitted, Reply};
 use crate::body::Pages;
 use crate::error::ApiError;
+use crate::log::chain;
 
 /// Names on a page. With the longest names it stays below 512 KiB of JSON; SDKs read at most 1 MiB.
 pub(crate) const PAGE: NonZeroUsize = NonZeroUsize::new(5000).expect("not zero");
@@ -66,7 +69,8 @@ impl Rest {
         let page = self
             .keyring
             .list(&Scope::default(), &ListRequest::parse(&position)?, PAGE)
-            .await?;
+            .await
+            .inspect_err(|error| warn!(cause = chain(error), "a listing breaks off: a page of it failed"))?;
         self.continue_at = page.continue_at;
         Ok(Some(page.names.iter().map(ToString::to_string).collect()))
     }

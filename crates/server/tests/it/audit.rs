@@ -62,6 +62,20 @@ async fn every_request_is_audited_whatever_becomes_of_it() {
 }
 
 #[tokio::test]
+async fn a_path_is_audited_by_its_meaning_not_by_its_spelling() {
+    let running = TestServer::default().start().await;
+    running.app().put("/v1/key/%63reate/my%2Dkey", "").await.ok();
+    running.app().get("/v1/%6eothing").await;
+    let paths: Vec<_> = running
+        .audit()
+        .await
+        .iter()
+        .map(|event| event["request"]["path"].clone())
+        .collect();
+    assert_eq!(paths, ["/v1/key/create/my-key", "/v1/%6eothing"]);
+}
+
+#[tokio::test]
 async fn the_stream_hears_what_the_console_does_not_print() {
     let mut server = TestServer::default();
     server.settings.log.audit = Level::OFF;

@@ -167,3 +167,20 @@ async fn identities_are_described() {
         (&json!(true), &json!(admin().identity().as_str()))
     );
 }
+
+#[tokio::test]
+async fn decrypting_in_bulk_is_no_way_round_a_rule() {
+    let running = with_policy(&["/v1/key/*"], &["/v1/key/decrypt/internal*", "/v1/key/*/secret"]).await;
+    for name in ["internal-1", "secret"] {
+        running
+            .admin()
+            .put(&format!("/v1/key/create/{name}"), "")
+            .await
+            .ok();
+        let path = format!("/v1/key/bulk/decrypt/{name}");
+        running.app().put(&path, "[]").await.fails(403, DENIED);
+        running.admin().put(&path, "[]").await.ok();
+    }
+    running.app().put("/v1/key/create/open", "").await.ok();
+    running.app().put("/v1/key/bulk/decrypt/open", "[]").await.ok();
+}
