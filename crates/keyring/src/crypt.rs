@@ -1,13 +1,10 @@
 //! Using a key: data keys, encryption, decryption and message authentication codes.
 
-use kes_crypto::{SecretBytes, fill_random};
+use kes_crypto::SecretBytes;
 use kes_types::KeyName;
 
 use crate::cache::Scope;
 use crate::{Keyring, KeyringError};
-
-/// How long a data key is, in bytes.
-const DATA_KEY_LEN: usize = 32;
 
 /// A fresh data key, plain and encrypted.
 #[derive(Debug)]
@@ -60,12 +57,7 @@ impl Keyring {
         context: &[u8],
     ) -> Result<DataKey, KeyringError> {
         let entry = self.core.key(scope, name).await?;
-        let key = entry.keys.version(version)?;
-        // Filled where it stays, so that no copy is left behind.
-        let mut plaintext = vec![0; DATA_KEY_LEN];
-        fill_random(&mut plaintext)?;
-        let plaintext = SecretBytes::new(plaintext);
-        let ciphertext = key.seal(plaintext.expose_secret(), context)?;
+        let (plaintext, ciphertext) = entry.keys.version(version)?.seal_data_key(context)?;
         Ok(DataKey {
             plaintext,
             ciphertext,
