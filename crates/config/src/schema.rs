@@ -3,6 +3,7 @@
 mod api;
 mod keystore;
 mod policy;
+mod reach;
 mod tls;
 mod vault;
 

@@ -17,7 +17,8 @@ use std::collections::HashMap;
 use kes_types::{Policy, PolicyName, Rule, is_name};
 
 use crate::reader::{Checked, Context, Section, list_items};
-use crate::schema::Owners;
+use crate::schema::reach::Reach;
+use crate::schema::{Owners, reach};
 use crate::settings::PolicyAssignment;
 use crate::yaml::{Entry, Kind, Node, Position};
 
@@ -234,6 +235,8 @@ fn allow_rule(cx: &Context<'_>, node: &Node, key: &str) -> Checked<Rule> {
             key,
             "this pattern never matches: it starts with neither `/` nor `*`",
         );
+    } else {
+        warn_unreachable(cx, node, key, &rule);
     }
     Ok(rule)
 }
@@ -241,6 +244,7 @@ fn allow_rule(cx: &Context<'_>, node: &Node, key: &str) -> Checked<Rule> {
 fn deny_rule(cx: &Context<'_>, node: &Node, key: &str) -> Checked<Rule> {
     let rule = rule(cx, node, key)?;
     if matches_something(&rule) {
+        warn_unreachable(cx, node, key, &rule);
         return Ok(rule);
     }
     // What should be denied and is not is worse than what should be allowed and is not.
@@ -263,4 +267,20 @@ fn rule(cx: &Context<'_>, node: &Node, key: &str) -> Checked<Rule> {
 
 fn matches_something(rule: &Rule) -> bool {
     rule.as_str().starts_with(['/', '*'])
+}
+
+fn warn_unreachable(cx: &Context<'_>, node: &Node, key: &str, rule: &Rule) {
+    match reach::of(rule) {
+        Reach::Some => {}
+        Reach::NameMissing => cx.warn(
+            node.at,
+            key,
+            "this pattern matches no request: a name follows this path; end it with `/*` to mean all names",
+        ),
+        Reach::None => cx.warn(
+            node.at,
+            key,
+            "this pattern matches no request: there is no such path in the API",
+        ),
+    }
 }

@@ -265,7 +265,7 @@ fn an_admin_given_by_the_command_line_may_not_have_a_policy() {
 
 #[test]
 fn older_names_are_read_with_one_warning_each() {
-    let text = "root: disabled\ntls: {key: a, cert: b}\npolicy:\n  p:\n    paths: [/v1/a]\n    allow: [/v1/b]\n\
+    let text = "root: disabled\ntls: {key: a, cert: b}\npolicy:\n  p:\n    paths: [/v1/api]\n    allow: [/v1/status]\n\
                 cache: {expiry: {all: 7s}}\nkeystore: {secretsmanager: {endpoint: e, region: r}}";
     assert_eq!(
         warnings(text),
@@ -285,7 +285,7 @@ fn older_names_are_read_with_one_warning_each() {
         .iter()
         .map(|rule| rule.as_str())
         .collect();
-    assert_eq!(rules, ["/v1/a", "/v1/b"]);
+    assert_eq!(rules, ["/v1/api", "/v1/status"]);
 }
 
 #[test]
@@ -338,6 +338,6 @@ fn unknown_keys_are_warned_of_by_line_and_path() {
 
 #[test]
 fn an_older_name_in_many_places_is_warned_of_once() {
-    let text = minimal("policy: {p: {paths: [/v1/a]}, q: {paths: [/v1/b]}}");
+    let text = minimal("policy: {p: {paths: [/v1/api]}, q: {paths: [/v1/status]}}");
     assert_eq!(warnings(&text).len(), 1);
 }

@@ -26,15 +26,15 @@ fn summary(text: &str) -> Vec<String> {
 #[test]
 fn a_policy_that_lost_a_step_of_indentation_is_a_policy() {
     let text = minimal(
-        "policy:\n  one:\n    allow: [/a]\n    identities: [x]\n\n    two:\n    deny: [/b]\n    allow: [/c]\n    identities: [y]\n\n    three:\n    allow: [/d]\n  four:\n    allow: [/e]\n",
+        "policy:\n  one:\n    allow: [/v1/api]\n    identities: [x]\n\n    two:\n    deny: [/v1/status]\n    allow: [/v1/metrics]\n    identities: [y]\n\n    three:\n    allow: [/v1/ready]\n  four:\n    allow: [/version]\n",
     );
     assert_eq!(
         summary(&text),
         [
-            r#"one +["/a"] -[] ["x"]"#,
-            r#"two +["/c"] -["/b"] ["y"]"#,
-            r#"three +["/d"] -[] []"#,
-            r#"four +["/e"] -[] []"#
+            r#"one +["/v1/api"] -[] ["x"]"#,
+            r#"two +["/v1/metrics"] -["/v1/status"] ["y"]"#,
+            r#"three +["/v1/ready"] -[] []"#,
+            r#"four +["/version"] -[] []"#
         ]
     );
     let warnings = warnings(&text);
@@ -52,13 +52,13 @@ fn a_policy_that_lost_a_step_of_indentation_is_a_policy() {
 #[test]
 fn a_policy_that_is_indented_too_far_is_a_policy() {
     let text = minimal(
-        "policy:\n  one:\n    allow: [/a]\n    two:\n      allow: [/b]\n    deny: [/c]\n    three: {}\n",
+        "policy:\n  one:\n    allow: [/v1/api]\n    two:\n      allow: [/v1/status]\n    deny: [/v1/metrics]\n    three: {}\n",
     );
     assert_eq!(
         summary(&text),
         [
-            r#"one +["/a"] -["/c"] []"#,
-            r#"two +["/b"] -[] []"#,
+            r#"one +["/v1/api"] -["/v1/metrics"] []"#,
+            r#"two +["/v1/status"] -[] []"#,
             "three +[] -[] []"
         ]
     );
@@ -69,25 +69,28 @@ fn a_policy_that_is_indented_too_far_is_a_policy() {
 fn a_key_without_a_value_takes_no_rules_from_its_policy() {
     for (fields, lines) in [
         (
-            "allow: [/a]\n    identities: [x]\n    note:\n    deny: [/b]\n",
+            "allow: [/v1/api]\n    identities: [x]\n    note:\n    deny: [/v1/status]\n",
             &[8][..],
         ),
-        ("two:\n    allow: [/a]\n", &[6]),
+        ("two:\n    allow: [/v1/api]\n", &[6]),
         (
-            "allow: [/a]\n    note: ~\n    two: {deny: [/b]}\n    size: 3\n    other:\n    deny: [/c]\n",
+            "allow: [/v1/api]\n    note: ~\n    two: {deny: [/v1/status]}\n    size: 3\n    other:\n    deny: [/v1/metrics]\n",
             &[10],
         ),
         // The first could own `deny`; only the second repeats something.
         (
-            "allow: [/a]\n    note:\n    deny: [/b]\n    two:\n    allow: [/c]\n",
+            "allow: [/v1/api]\n    note:\n    deny: [/v1/status]\n    two:\n    allow: [/v1/metrics]\n",
             &[7],
         ),
         // What an earlier policy has says nothing about this one.
         (
-            "allow: [/a]\n    deny: [/b]\n    two:\n    allow: [/c]\n    note:\n    deny: [/d]\n",
+            "allow: [/v1/api]\n    deny: [/v1/status]\n    two:\n    allow: [/v1/metrics]\n    note:\n    deny: [/v1/ready]\n",
             &[10],
         ),
-        ("note:\n    allow: [/a]\n    other:\n    deny: [/b]\n", &[6, 8]),
+        (
+            "note:\n    allow: [/v1/api]\n    other:\n    deny: [/v1/status]\n",
+            &[6, 8],
+        ),
     ] {
         let errors = errors(&minimal(&format!("policy:\n  one:\n    {fields}")));
         assert_eq!(errors.len(), lines.len(), "{fields}{errors:?}");
@@ -104,11 +107,14 @@ fn a_key_without_a_value_takes_no_rules_from_its_policy() {
 #[test]
 fn the_repeated_field_may_come_later() {
     let text = minimal(
-        "policy:\n  one:\n    allow: [/a]\n    two:\n    deny: [/b]\n    size: 3\n    allow: [/c]\n    identities: [x]\n",
+        "policy:\n  one:\n    allow: [/v1/api]\n    two:\n    deny: [/v1/status]\n    size: 3\n    allow: [/v1/metrics]\n    identities: [x]\n",
     );
     assert_eq!(
         summary(&text),
-        [r#"one +["/a"] -[] []"#, r#"two +["/c"] -["/b"] ["x"]"#]
+        [
+            r#"one +["/v1/api"] -[] []"#,
+            r#"two +["/v1/metrics"] -["/v1/status"] ["x"]"#
+        ]
     );
 }
 
@@ -118,12 +124,12 @@ fn what_does_not_look_like_a_policy_is_an_unknown_key() {
         "two:",
         "two: text",
         "two: [a]",
-        "two: {allow: [/b], size: 3}",
+        "two: {allow: [/v1/status], size: 3}",
         "two: ~",
-        "a b: {allow: [/b]}",
+        "a b: {allow: [/v1/status]}",
     ] {
-        let text = minimal(&format!("policy:\n  one:\n    allow: [/a]\n    {field}\n"));
-        assert_eq!(summary(&text), [r#"one +["/a"] -[] []"#], "{field}");
+        let text = minimal(&format!("policy:\n  one:\n    allow: [/v1/api]\n    {field}\n"));
+        assert_eq!(summary(&text), [r#"one +["/v1/api"] -[] []"#], "{field}");
         let warnings = warnings(&text);
         assert!(
             warnings.len() == 1 && warnings[0].contains("is not a known key"),
@@ -136,27 +142,27 @@ fn what_does_not_look_like_a_policy_is_an_unknown_key() {
 fn a_name_that_exists_is_never_merged() {
     for (text, line, first) in [
         (
-            "policy:\n  one:\n    allow: [/a]\n    one:\n    allow: [/b]\n",
+            "policy:\n  one:\n    allow: [/v1/api]\n    one:\n    allow: [/v1/status]\n",
             7,
             5,
         ),
         (
-            "policy:\n  one:\n    allow: [/a]\n    two:\n    allow: [/b]\n  two:\n    allow: [/c]\n",
+            "policy:\n  one:\n    allow: [/v1/api]\n    two:\n    allow: [/v1/status]\n  two:\n    allow: [/v1/metrics]\n",
             7,
             9,
         ),
         (
-            "policy:\n  one:\n    allow: [/a]\n    two:\n    allow: [/b]\n    two:\n    allow: [/c]\n",
+            "policy:\n  one:\n    allow: [/v1/api]\n    two:\n    allow: [/v1/status]\n    two:\n    allow: [/v1/metrics]\n",
             9,
             7,
         ),
         (
-            "policy:\n  one:\n    two: {allow: [/b]}\n    two: {allow: [/c]}\n",
+            "policy:\n  one:\n    two: {allow: [/v1/status]}\n    two: {allow: [/v1/metrics]}\n",
             7,
             6,
         ),
         (
-            "policy:\n  one:\n    allow: [/a]\n    two: {allow: [/b]}\n    two:\n    allow: [/c]\n",
+            "policy:\n  one:\n    allow: [/v1/api]\n    two: {allow: [/v1/status]}\n    two:\n    allow: [/v1/metrics]\n",
             8,
             7,
         ),
@@ -177,10 +183,10 @@ fn a_name_that_exists_is_never_merged() {
 #[test]
 fn a_duplicate_within_one_policy_stays_an_error() {
     for text in [
-        "policy:\n  one:\n    allow: [/a]\n    allow: [/b]\n",
-        "policy:\n  one:\n    allow: [/a]\n    two: {deny: [/c]}\n    allow: [/b]\n",
-        "policy:\n  one:\n    allow: [/a]\n    two:\n    allow: [/a]\n    allow: [/b]\n",
-        "policy:\n  one:\n    two: {allow: [/a], allow: [/b]}\n",
+        "policy:\n  one:\n    allow: [/v1/api]\n    allow: [/v1/status]\n",
+        "policy:\n  one:\n    allow: [/v1/api]\n    two: {deny: [/v1/metrics]}\n    allow: [/v1/status]\n",
+        "policy:\n  one:\n    allow: [/v1/api]\n    two:\n    allow: [/v1/api]\n    allow: [/v1/status]\n",
+        "policy:\n  one:\n    two: {allow: [/v1/api], allow: [/v1/status]}\n",
     ] {
         let errors = errors(&minimal(text));
         assert!(
@@ -210,16 +216,36 @@ fn rules_that_never_match_are_warned_of_and_kept() {
 }
 
 #[test]
+fn rules_that_match_no_request_are_warned_of() {
+    let text = minimal(
+        "policy:\n  p:\n    allow:\n    - /v1/status/\n    - /v1/key/create/*\n    - /v1/keys/create/*\n    deny:\n    - /v1/key/delete/\n    - /v1/key/bulk/decrypt\n",
+    );
+    assert_eq!(
+        warnings(&text),
+        [
+            "kes.yml:7: policy.p.allow: this pattern matches no request: there is no such path in the API",
+            "kes.yml:9: policy.p.allow: this pattern matches no request: there is no such path in the API",
+            "kes.yml:11: policy.p.deny: this pattern matches no request: a name follows this path; end it with `/*` to mean all names",
+        ]
+    );
+    let policies = policies(&text);
+    assert_eq!(
+        (policies[0].policy.allow.len(), policies[0].policy.deny.len()),
+        (3, 1 + 1)
+    );
+}
+
+#[test]
 fn anchors_and_merges_make_policies() {
     let text = minimal(
-        "policy:\n  one: &base\n    allow: &rules [/a, /b]\n    deny: [/c]\n  two:\n    <<: *base\n    deny: []\n  three:\n    allow: *rules\n",
+        "policy:\n  one: &base\n    allow: &rules [/v1/api, /v1/status]\n    deny: [/v1/metrics]\n  two:\n    <<: *base\n    deny: []\n  three:\n    allow: *rules\n",
     );
     assert_eq!(
         summary(&text),
         [
-            r#"one +["/a", "/b"] -["/c"] []"#,
-            r#"two +["/a", "/b"] -[] []"#,
-            r#"three +["/a", "/b"] -[] []"#
+            r#"one +["/v1/api", "/v1/status"] -["/v1/metrics"] []"#,
+            r#"two +["/v1/api", "/v1/status"] -[] []"#,
+            r#"three +["/v1/api", "/v1/status"] -[] []"#
         ]
     );
 }

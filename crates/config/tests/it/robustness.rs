@@ -7,7 +7,7 @@ use super::{errors, load, minimal, settings, warnings};
 
 #[test]
 fn windows_editors_are_fine() {
-    let unix = minimal("policy:\n  p:\n    allow:\n    - /v1/a\n");
+    let unix = minimal("policy:\n  p:\n    allow:\n    - /v1/api\n");
     let windows = format!("\u{feff}{}", unix.replace('\n', "\r\n"));
     assert_eq!(settings(&unix), settings(&windows));
 }
