@@ -241,6 +241,44 @@ fn a_reload_changes_policies_and_keeps_what_works() {
 }
 
 #[test]
+fn a_policy_can_be_changed_while_the_key_store_is_away() {
+    let dir = tutorial();
+    let dir = dir.path();
+    let config = fs::read_to_string(dir.join("config.yml")).unwrap() + "keys:\n- name: my-key-1\n";
+    fs::write(dir.join("config.yml"), &config).unwrap();
+    let server = Daemon::start(dir, &["--config", "config.yml"]);
+    fs::rename(dir.join("keys"), dir.join("away")).unwrap();
+
+    let locked_out = config.replace("/v1/key/create/my-key*", "/v1/status");
+    fs::write(dir.join("config.yml"), &locked_out).unwrap();
+    server.signal(Signal::HUP);
+    server.stdout_until("=> Server has reloaded");
+    let refused = as_my_app(dir, &server, "key create my-key-2");
+    assert!(refused.stderr.contains("prohibited by policy"), "{refused:?}");
+
+    // A key that is new must be created.
+    fs::write(dir.join("config.yml"), locked_out.clone() + "- name: my-key-3\n").unwrap();
+    server.signal(Signal::HUP);
+    let line = server.stderr_until("cannot reload").pop().unwrap();
+    assert!(line.contains("my-key-3"), "{line}");
+    fs::rename(dir.join("away"), dir.join("keys")).unwrap();
+    server.signal(Signal::HUP);
+    server.stdout_until("=> Server has reloaded");
+    assert!(dir.join("keys/my-key-3").exists());
+
+    // Another store has none of them.
+    fs::write(
+        dir.join("config.yml"),
+        config.replace("path: keys", "path: keys-2"),
+    )
+    .unwrap();
+    server.signal(Signal::HUP);
+    server.stdout_until("=> Server has reloaded");
+    assert!(dir.join("keys-2/my-key-1").exists());
+    server.stop();
+}
+
+#[test]
 fn a_service_manager_hears_that_the_server_is_alive() {
     let dir = tempfile::tempdir().unwrap();
     let manager = Manager::new(dir.path());

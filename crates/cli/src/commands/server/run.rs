@@ -1,5 +1,6 @@
 //! Starts a server and does as signals, the service manager and the clock tell it, until it stops.
 
+use std::collections::HashSet;
 use std::future::pending;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use kes_keyring::Keyring;
 use kes_keystore::KeyStore;
 use kes_server::log::{ErrorLog, chain};
 use kes_server::{Console, Environment, Server, Target, create_declared_keys};
-use kes_types::Clock;
+use kes_types::{Clock, KeyName};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -122,6 +123,7 @@ impl Start {
             environment,
             source,
             store,
+            declared: keys.into_iter().collect(),
             address,
             banner,
             is_quiet,
@@ -147,6 +149,9 @@ struct Running {
     environment: Environment,
     source: Source,
     store: Store,
+    /// The declared keys that `store` had or was given. Only other ones need it when the settings are read again, so that
+    /// a policy can be changed while the store is away.
+    declared: HashSet<KeyName>,
     address: ListenAddress,
     banner: Banner,
     is_quiet: bool,
@@ -234,8 +239,12 @@ impl Running {
         let keyring = fresh.clone().unwrap_or_else(|| self.server.keyring());
         let (admin, client_auth, log) = (settings.admin.clone(), settings.tls.client_auth, settings.log);
 
+        let mut missing = keys.clone();
+        if fresh.is_none() {
+            missing.retain(|key| !self.declared.contains(key));
+        }
         let created_by = admin.as_ref().map_or("", |admin| admin.as_str());
-        let mut outcome = create_declared_keys(&keyring, &keys, created_by)
+        let mut outcome = create_declared_keys(&keyring, &missing, created_by)
             .await
             .map_err(anyhow::Error::from);
         if outcome.is_ok() {
@@ -251,6 +260,7 @@ impl Running {
         if fresh.is_none() {
             keyring.reconfigure(cache);
         }
+        self.declared = keys.into_iter().collect();
         self.store = store;
         self.banner.store = description.unwrap_or_else(|| std::mem::take(&mut self.banner.store));
         (self.banner.admin, self.banner.client_auth, self.banner.log) = (admin, client_auth, log);
