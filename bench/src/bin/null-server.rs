@@ -12,9 +12,9 @@ use clap::Parser;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
+use kes_server::protocol;
 use kes_server::tls::{self, AnyCertificate};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
@@ -74,15 +74,10 @@ async fn serve(tcp: TcpStream, acceptor: TlsAcceptor) {
     };
     let is_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
     let io = TokioIo::new(tls);
-    // With the settings of the real server, which does without hyper's timers too.
     let _ended = if is_http2 {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder.max_concurrent_streams(250).max_header_list_size(64 << 10);
-        builder.serve_connection(io, service_fn(answer)).await
+        protocol::http2().serve_connection(io, service_fn(answer)).await
     } else {
-        let mut builder = http1::Builder::new();
-        builder.header_read_timeout(None).max_buf_size(64 << 10);
-        builder.serve_connection(io, service_fn(answer)).await
+        protocol::http1().serve_connection(io, service_fn(answer)).await
     };
 }
 

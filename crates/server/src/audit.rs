@@ -19,7 +19,7 @@ pub(crate) struct RequestAudit<'a> {
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
     pub(crate) verb: Option<Verb>,
-    pub(crate) ip: Option<IpAddr>,
+    pub(crate) ip: IpAddr,
     pub(crate) principal: Option<&'a Principal>,
     pub(crate) enclave: Option<&'a EnclaveName>,
     pub(crate) started: Monotonic,
@@ -40,8 +40,7 @@ struct Event<'a> {
 
 #[derive(Serialize)]
 struct Request<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ip: Option<IpAddr>,
+    ip: IpAddr,
     method: &'a str,
     path: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,7 +134,7 @@ mod tests {
         let response = AuditResponse { code: 200, time: 7 };
         let time = ManualClock::default().now();
         let request = Request {
-            ip: Some(IpAddr::from([127, 0, 0, 1])),
+            ip: IpAddr::from([127, 0, 0, 1]),
             method: "GET",
             path: "/v1/\"quoted\"",
             identity: Some("somebody"),

@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -22,13 +21,9 @@ use tracing::info;
 
 use crate::identity::{self, Peer};
 use crate::log::chain;
-use crate::request;
 use crate::state::{Shared, Shutdown};
+use crate::{protocol, request};
 
-/// Most bytes of a request's headers.
-const MAX_HEADERS: usize = 64 << 10;
-/// Most requests at once on an HTTP/2 connection.
-const MAX_STREAMS: u32 = 250;
 /// How long an HTTP/2 client that does nothing has to notice that the server wants to close the connection.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -97,13 +92,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: Socket
 
     // An error ends the connection; what led to it, such as a client that went away, is not the server's fault.
     if is_http2 {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_HEADERS as u32);
         // Boxed once, instead of copied from hand to hand until its task has it.
         let service = service_fn(move |request| Box::pin(answer(request)));
-        let mut served = Box::pin(builder.serve_connection(io, service));
+        let mut served = Box::pin(protocol::http2().serve_connection(io, service));
         tokio::select! {
             biased;
             _ = served.as_mut() => return,
@@ -116,9 +107,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: Socket
             () = activity.idle_for(limits.header_timeout.min(GOODBYE)) => {}
         }
     } else {
-        let mut builder = http1::Builder::new();
-        builder.header_read_timeout(None).max_buf_size(MAX_HEADERS);
-        let mut served = Box::pin(builder.serve_connection(io, service_fn(answer)));
+        let mut served = Box::pin(protocol::http1().serve_connection(io, service_fn(answer)));
         tokio::select! {
             biased;
             _ = served.as_mut() => return,

@@ -161,7 +161,7 @@ impl Console {
                 match output.write(rest).await {
                     Ok(written) => rest = rest.get(written..).unwrap_or_default(),
                     Err(error) => {
-                        if failures % RETRIES_LOGGED == 0 {
+                        if failures.is_multiple_of(RETRIES_LOGGED) {
                             error!(cause = %error, "an output cannot be written: trying again; if it is the audit log's, requests wait and then fail");
                         }
                         failures += 1;

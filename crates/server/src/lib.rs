@@ -5,7 +5,7 @@
 //! * [`listen`](Server) accepts connections, up to a bound, and drains them at the end;
 //! * `tls` proves that a client has the private key of its certificate, `identity` says who that makes it, and `proxy`
 //!   who it is when a TLS proxy speaks for it;
-//! * `connection` speaks HTTP/1.1 or HTTP/2 and closes what is slow or idle;
+//! * `connection` speaks HTTP/1.1 or HTTP/2 ([`protocol`]) and closes what is slow or idle;
 //! * `route` finds the route: one table, which also answers `/v1/api`;
 //! * `request` puts every request through the one path of [`kes_keyring::service`]: authorise (`policy`), run
 //!   (`handlers`), audit (`audit`);
@@ -25,6 +25,7 @@ mod listen;
 pub mod log;
 mod metrics;
 mod policy;
+pub mod protocol;
 mod proxy;
 mod request;
 mod route;

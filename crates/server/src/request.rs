@@ -107,7 +107,7 @@ impl Received {
             method: parts.method.as_str(),
             path: &path,
             verb: matched.as_ref().ok().map(|matched| matched.verb),
-            ip: Some(client.ip),
+            ip: client.ip,
             principal: client.principal(),
             enclave: enclave.as_ref(),
             started: *started,
