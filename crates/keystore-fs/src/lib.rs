@@ -81,8 +81,28 @@ pub enum ConnectError {
 #[derive(Debug)]
 pub struct FsStore {
     folder: Arc<Folder>,
-    /// Bounds the threads that wait for the disk.
-    turns: Arc<Semaphore>,
+    turns: Turns,
+}
+
+/// Bounds the threads that wait for the disk, each kind of operation for itself, so that none keeps another one waiting.
+#[derive(Debug)]
+struct Turns {
+    gets: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
+    pings: Arc<Semaphore>,
+}
+
+impl Turns {
+    fn new() -> Self {
+        let turns = |at_once| Arc::new(Semaphore::new(at_once as usize));
+        Self {
+            gets: turns(AT_ONCE),
+            lists: turns(FEW_AT_ONCE),
+            writes: turns(AT_ONCE),
+            pings: turns(FEW_AT_ONCE),
+        }
+    }
 }
 
 impl FsStore {
@@ -96,16 +116,17 @@ impl FsStore {
         let folder = Arc::new(opening.await.map_err(ConnectError::Stopped)??);
         Ok(Self {
             folder,
-            turns: Arc::new(Semaphore::new(AT_ONCE as usize)),
+            turns: Turns::new(),
         })
     }
 
     /// Runs `work` on a thread that may block. Work that has begun runs to its end, also when its caller goes away.
     async fn run<T: Send + 'static>(
         &self,
+        turns: &Arc<Semaphore>,
         work: impl FnOnce(&Folder) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let turn = Arc::clone(&self.turns)
+        let turn = Arc::clone(turns)
             .acquire_owned()
             .await
             .expect("the semaphore is never closed");
@@ -129,17 +150,19 @@ impl FsStore {
 impl KeyStore for FsStore {
     async fn create(&self, name: &EntryName, value: &SecretBytes) -> Result<(), StoreError> {
         let (name, value) = (name.clone(), SecretBytes::copy_of(value.expose_secret()));
-        self.run(move |folder| folder.create(&name, &value)).await
+        self.run(&self.turns.writes, move |folder| folder.create(&name, &value))
+            .await
     }
 
     async fn get(&self, name: &EntryName) -> Result<Entry, StoreError> {
         let name = name.clone();
-        self.run(move |folder| folder.get(&name)).await
+        self.run(&self.turns.gets, move |folder| folder.get(&name)).await
     }
 
     async fn delete(&self, name: &EntryName) -> Result<(), StoreError> {
         let name = name.clone();
-        self.run(move |folder| folder.delete(&name)).await
+        self.run(&self.turns.writes, move |folder| folder.delete(&name))
+            .await
     }
 
     async fn list(
@@ -149,21 +172,35 @@ impl KeyStore for FsStore {
         limit: NonZeroUsize,
     ) -> Result<Page, StoreError> {
         let (prefix, after) = (prefix.to_owned(), after.cloned());
-        self.run(move |folder| folder.list(&prefix, after.as_ref(), limit))
-            .await
+        self.run(&self.turns.lists, move |folder| {
+            folder.list(&prefix, after.as_ref(), limit)
+        })
+        .await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.run(Folder::ping).await
+        self.run(&self.turns.pings, Folder::ping).await
     }
 
     /// Waits for the operations that have begun.
     async fn close(&self) {
-        let _all = self
-            .turns
-            .acquire_many(AT_ONCE)
-            .await
-            .expect("the semaphore is never closed");
+        let Turns {
+            gets,
+            lists,
+            writes,
+            pings,
+        } = &self.turns;
+        for (turns, all) in [
+            (gets, AT_ONCE),
+            (lists, FEW_AT_ONCE),
+            (writes, AT_ONCE),
+            (pings, FEW_AT_ONCE),
+        ] {
+            let _all = turns
+                .acquire_many(all)
+                .await
+                .expect("the semaphore is never closed");
+        }
     }
 }
 
@@ -175,3 +212,59 @@ impl fmt::Display for FsStore {
 
 /// Enough for a disk to put several flushes into one, and far fewer than the runtime has threads.
 const AT_ONCE: u32 = 32;
+
+/// A list reads the whole folder. And pings have turns of their own only so that a disk that hangs does not get another
+/// thread to hang with every poll.
+const FEW_AT_ONCE: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_kind_of_operation_waits_for_another() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().to_owned();
+        let store = FsStore::connect(Config { path }).await.expect("a new folder");
+        let name = EntryName::parse("key").expect("a name");
+        let _gets = store
+            .turns
+            .gets
+            .acquire_many(AT_ONCE)
+            .await
+            .expect("never closed");
+        let _lists = store
+            .turns
+            .lists
+            .acquire_many(FEW_AT_ONCE)
+            .await
+            .expect("never closed");
+        store
+            .create(&name, &SecretBytes::copy_of(b"value"))
+            .await
+            .expect("a write waits for no read");
+        let _writes = store
+            .turns
+            .writes
+            .acquire_many(AT_ONCE)
+            .await
+            .expect("never closed");
+        drop(_gets);
+        store
+            .get(&name)
+            .await
+            .expect("a get waits for no write and no list");
+        let _gets = store
+            .turns
+            .gets
+            .acquire_many(AT_ONCE)
+            .await
+            .expect("never closed");
+        store.ping().await.expect("a ping waits for nothing");
+        drop(_lists);
+        store
+            .list("", None, NonZeroUsize::MIN)
+            .await
+            .expect("a list waits for no get and no write");
+    }
+}

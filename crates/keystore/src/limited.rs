@@ -20,11 +20,15 @@ use crate::{Entry, EntryName, KeyStore, Page, StoreError, StoreOp};
 /// What a [`Limited`] store is held to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How many reads (get, list and ping), and besides them how many writes (create and delete), run at once. They are
-    /// counted apart so that writes that hang do not stop keys from being read.
+    /// How many gets, and besides them how many writes (create and delete), run at once; of lists, which take longest, there
+    /// are never more than a few. They are counted apart so that none stops keys from being read. A ping waits for nobody: it
+    /// is to tell how the store is, not how busy its callers are.
     pub at_once: NonZeroUsize,
     /// How long a caller waits for one operation, with its wait for others included.
     pub deadline: Duration,
+    /// How long the caller of a write waits for its end once it has begun. Longer, because how a write that was given up
+    /// has ended is unknown.
+    pub write_deadline: Duration,
 }
 
 impl Default for Limits {
@@ -32,6 +36,7 @@ impl Default for Limits {
         Self {
             at_once: AT_ONCE,
             deadline: DEADLINE,
+            write_deadline: WRITE_DEADLINE,
         }
     }
 }
@@ -42,7 +47,8 @@ impl Default for Limits {
 /// deadline passed: a store is never left in the middle of one. What has only waited for its turn is not begun any more.
 pub struct Limited<S: ?Sized> {
     limits: Limits,
-    reads: Semaphore,
+    gets: Semaphore,
+    lists: Semaphore,
     writes: Arc<Semaphore>,
     /// The writes under way. Held to add and to take them, never across an await.
     running: Mutex<JoinSet<()>>,
@@ -56,7 +62,8 @@ impl<S: KeyStore + ?Sized> Limited<S> {
         let at_once = limits.at_once.get().min(Semaphore::MAX_PERMITS);
         Self {
             limits,
-            reads: Semaphore::new(at_once),
+            gets: Semaphore::new(at_once),
+            lists: Semaphore::new(at_once.min(LISTS_AT_ONCE)),
             writes: Arc::new(Semaphore::new(at_once)),
             running: Mutex::default(),
             store,
@@ -66,11 +73,12 @@ impl<S: KeyStore + ?Sized> Limited<S> {
     async fn read<T>(
         &self,
         op: StoreOp,
-        deadline: Duration,
+        turns: &Semaphore,
         read: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        let deadline = self.limits.deadline;
         let ends = Instant::now() + deadline;
-        let _turn: SemaphorePermit<'_> = match timeout_at(ends, self.reads.acquire()).await {
+        let _turn: SemaphorePermit<'_> = match timeout_at(ends, turns.acquire()).await {
             Ok(turn) => turn.expect("the semaphore is never closed"),
             Err(_) => return Err(self.timed_out(op, deadline, Waited::ForItsTurn)),
         };
@@ -83,11 +91,12 @@ impl<S: KeyStore + ?Sized> Limited<S> {
     async fn write(
         &self,
         op: StoreOp,
+        name: EntryName,
         write: impl Future<Output = Result<(), StoreError>> + Send + 'static,
     ) -> Result<(), StoreError> {
         let deadline = self.limits.deadline;
-        let ends = Instant::now() + deadline;
-        let turn = match timeout_at(ends, Arc::clone(&self.writes).acquire_owned()).await {
+        let began = Instant::now();
+        let turn = match timeout_at(began + deadline, Arc::clone(&self.writes).acquire_owned()).await {
             Ok(turn) => turn.expect("the semaphore is never closed"),
             Err(_) => return Err(self.timed_out(op, deadline, Waited::ForItsTurn)),
         };
@@ -99,12 +108,18 @@ impl<S: KeyStore + ?Sized> Limited<S> {
             running.spawn(async move {
                 let result = write.await;
                 drop(turn);
-                if let Err(Err(error)) = answer.send(result) {
-                    tracing::warn!(%op, error = &error as &dyn std::error::Error, "failed after its caller had gone");
+                match answer.send(result) {
+                    Ok(()) => {}
+                    Err(Ok(())) => tracing::warn!(%op, %name, "succeeded after its caller had gone"),
+                    Err(Err(error)) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(%op, %name, error, "failed after its caller had gone");
+                    }
                 }
             });
         }
-        match timeout_at(ends, answered).await {
+        let deadline = self.limits.write_deadline;
+        match timeout_at(began + deadline, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(StoreError::Backend {
                 store: self.store.to_string(),
@@ -133,21 +148,26 @@ impl<S: KeyStore + ?Sized> Limited<S> {
 #[async_trait]
 impl<S: KeyStore + ?Sized> KeyStore for Limited<S> {
     async fn create(&self, name: &EntryName, value: &SecretBytes) -> Result<(), StoreError> {
-        let (store, name) = (Arc::clone(&self.store), name.clone());
+        let (store, to) = (Arc::clone(&self.store), name.clone());
         let value = SecretBytes::copy_of(value.expose_secret());
-        self.write(StoreOp::Create, async move { store.create(&name, &value).await })
-            .await
+        self.write(StoreOp::Create, name.clone(), async move {
+            store.create(&to, &value).await
+        })
+        .await
     }
 
     async fn get(&self, name: &EntryName) -> Result<Entry, StoreError> {
-        self.read(StoreOp::Get, self.limits.deadline, self.store.get(name))
-            .await
+        self.read(StoreOp::Get, &self.gets, self.store.get(name)).await
     }
 
     async fn delete(&self, name: &EntryName) -> Result<(), StoreError> {
-        let (store, name) = (Arc::clone(&self.store), name.clone());
-        self.write(StoreOp::Delete, async move { store.delete(&name).await })
-            .await
+        let (store, what) = (Arc::clone(&self.store), name.clone());
+        self.write(
+            StoreOp::Delete,
+            name.clone(),
+            async move { store.delete(&what).await },
+        )
+        .await
     }
 
     async fn list(
@@ -156,21 +176,16 @@ impl<S: KeyStore + ?Sized> KeyStore for Limited<S> {
         after: Option<&EntryName>,
         limit: NonZeroUsize,
     ) -> Result<Page, StoreError> {
-        self.read(
-            StoreOp::List,
-            self.limits.deadline,
-            self.store.list(prefix, after, limit),
-        )
-        .await
+        self.read(StoreOp::List, &self.lists, self.store.list(prefix, after, limit))
+            .await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.read(
-            StoreOp::Ping,
-            self.limits.deadline.min(PING_DEADLINE),
-            self.store.ping(),
-        )
-        .await
+        let deadline = self.limits.deadline.min(PING_DEADLINE);
+        match timeout_at(Instant::now() + deadline, self.store.ping()).await {
+            Ok(result) => result,
+            Err(_) => Err(self.timed_out(StoreOp::Ping, deadline, Waited::ForAnAnswer)),
+        }
     }
 
     /// Waits for the writes under way, up to the deadline, and stops those that hang.
@@ -250,8 +265,15 @@ struct Lost {
 /// Below the 15 s that a route of the API may take, so that the client learns what the matter is.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// Longer than any route of the API may take: whoever has to act on the end of a write learns of it also when the client has
+/// been answered.
+const WRITE_DEADLINE: Duration = Duration::from_secs(60);
+
 /// A store that needs longer for a sign of life does not count as reachable.
 const PING_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Enough to keep a remote service busy (at 20 ms an answer 3,200 a second), few enough not to overrun it.
 const AT_ONCE: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not zero");
+
+/// A listing may read all names that there are.
+const LISTS_AT_ONCE: usize = 4;

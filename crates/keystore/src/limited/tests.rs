@@ -1,4 +1,7 @@
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
 use crate::{MemoryStore, conformance};
@@ -82,6 +85,27 @@ impl KeyStore for Gated {
 impl fmt::Display for Gated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Gated")
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
     }
 }
 
@@ -205,10 +229,9 @@ async fn the_wait_for_a_turn_counts_towards_the_deadline() {
     let second = store.create(&name("second"), &value()).await.unwrap_err();
     assert_eq!(began.elapsed(), Duration::from_secs(10));
     assert_eq!(timed_out(&second).waited, Waited::ForItsTurn);
-    assert!(first.await.unwrap().is_err());
 
     gated.open();
-    settle().await;
+    first.await.unwrap().unwrap();
     assert!(gated.inner.get(&name("first")).await.is_ok());
     assert!(
         matches!(gated.inner.get(&name("second")).await, Err(StoreError::NotFound)),
@@ -220,11 +243,13 @@ async fn the_wait_for_a_turn_counts_towards_the_deadline() {
 async fn a_write_that_outlives_the_deadline_runs_to_its_end() {
     let gated = Gated::shut();
     let store = limited(&gated, 8);
+    let began = Instant::now();
     let error = store.create(&name("late"), &value()).await.unwrap_err();
+    assert_eq!(began.elapsed(), Duration::from_secs(60));
     assert_eq!(timed_out(&error).waited, Waited::ForAnAnswer);
     assert_eq!(
         timed_out(&error).to_string(),
-        "create has not ended after 10s and may yet have an effect"
+        "create has not ended after 60s and may yet have an effect"
     );
     gated.open();
     settle().await;
@@ -317,6 +342,82 @@ async fn writes_that_hang_do_not_stop_reads() {
     reading.await.unwrap().unwrap();
     for write in hanging {
         write.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_takes_longer_than_a_read_may_is_waited_for() {
+    let gated = Gated::shut();
+    let store = limited(&gated, 8);
+    let slow = begin_create(&store, "slow").await;
+    tokio::time::advance(Duration::from_secs(12)).await;
+    settle().await;
+    assert!(!slow.is_finished());
+    gated.open();
+    slow.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_that_hang_do_not_stop_gets_and_nothing_stops_a_ping() {
+    let gated = Gated::shut();
+    let store = limited(&gated, 8);
+    let mut hanging = Vec::new();
+    for _ in 0..20 {
+        let store = Arc::clone(&store);
+        hanging.push(tokio::spawn(async move {
+            store.list("", None, NonZeroUsize::MIN).await.map(drop)
+        }));
+    }
+    settle().await;
+    assert_eq!(gated.begun(), LISTS_AT_ONCE);
+    for _ in 0..20 {
+        let store = Arc::clone(&store);
+        hanging.push(tokio::spawn(
+            async move { store.get(&name("any")).await.map(drop) },
+        ));
+    }
+    settle().await;
+    assert_eq!(gated.begun(), LISTS_AT_ONCE + 8);
+    let ping = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.ping().await }
+    });
+    settle().await;
+    assert_eq!(gated.begun(), LISTS_AT_ONCE + 8 + 1);
+    gated.open();
+    ping.await.unwrap().unwrap();
+    for read in hanging {
+        assert!(matches!(read.await.unwrap(), Ok(()) | Err(StoreError::NotFound)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_a_write_ended_that_nobody_waited_for_is_logged() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(log.clone())
+        .with_ansi(false)
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let gated = Gated::shut();
+    let store = limited(&gated, 8);
+    gated.inner.create(&name("taken"), &value()).await.unwrap();
+    for text in ["new", "taken"] {
+        begin_create(&store, text).await.abort();
+    }
+    settle().await;
+    gated.open();
+    settle().await;
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(log.lines().count(), 2, "{log}");
+    for end in [
+        "succeeded after its caller had gone op=create name=new",
+        "failed after its caller had gone op=create name=taken error=key exists already",
+    ] {
+        let told = log
+            .lines()
+            .any(|line| line.contains("WARN") && line.ends_with(end));
+        assert!(told, "{log}");
     }
 }
 
