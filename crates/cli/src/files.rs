@@ -1,7 +1,7 @@
 //! Files that appear whole, with their final mode, or not at all.
 
 use std::fs::Permissions;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -16,9 +16,11 @@ pub(crate) struct NewFile<'a> {
     pub(crate) mode: u32,
 }
 
-/// Writes both files or none. Existing ones are replaced only if `force` is given.
+/// Writes both files or none. Existing ones are replaced only if `force` is given, and the first, which is a private key,
+/// is given up only when the second has been written.
 pub(crate) fn write_both(first: NewFile<'_>, second: NewFile<'_>, force: bool) -> anyhow::Result<()> {
-    if first.path == second.path {
+    let (first_folder, second_folder) = (folder(first.path)?, folder(second.path)?);
+    if first_folder == second_folder && first.path.file_name() == second.path.file_name() {
         bail!(
             "{} cannot hold both the private key and the certificate",
             first.path.display()
@@ -29,14 +31,96 @@ pub(crate) fn write_both(first: NewFile<'_>, second: NewFile<'_>, force: bool) -
         refuse_existing(second.path)?;
     }
     // Whatever can fail for want of space or permission has failed before the first file appears.
-    let prepared_first = prepare(first)?;
-    let prepared_second = prepare(second)?;
-    persist(prepared_first, first.path, force)?;
+    let prepared_first = prepare(first, &first_folder)?;
+    let prepared_second = prepare(second, &second_folder)?;
+    let old = if force {
+        Old::set_aside(first.path, &first_folder).with_context(|| writing(first.path))?
+    } else {
+        None
+    };
+    if let Err(error) = persist(prepared_first, first.path, force) {
+        return Err(restore(old, error));
+    }
     if let Err(error) = persist(prepared_second, second.path, force) {
         let _ = std::fs::remove_file(first.path);
-        return Err(error);
+        return Err(restore(old, error));
+    }
+    // A rename is lost with the power until its folder has been written, too.
+    sync(&first_folder).with_context(|| writing(first.path))?;
+    if second_folder != first_folder {
+        sync(&second_folder).with_context(|| writing(second.path))?;
+    }
+    if let Some(old) = old {
+        std::fs::remove_file(&old.aside)
+            .with_context(|| format!("cannot remove the old private key {}", old.aside.display()))?;
     }
     Ok(())
+}
+
+/// A file that has been renamed, so that it can come back.
+struct Old<'a> {
+    path: &'a Path,
+    aside: PathBuf,
+}
+
+impl<'a> Old<'a> {
+    /// Renames what is at `path`, if anything is there.
+    fn set_aside(path: &'a Path, folder: &Path) -> std::io::Result<Option<Self>> {
+        if path.symlink_metadata().is_err() {
+            return Ok(None);
+        }
+        let place = tempfile::Builder::new()
+            .prefix(".kes-")
+            .tempfile_in(folder)?
+            .into_temp_path();
+        // Fails if it is a folder, which is not to be replaced.
+        std::fs::rename(path, &place)?;
+        // From here on it must not be removed by accident.
+        let aside = place.keep().map_err(|error| error.error)?;
+        Ok(Some(Self { path, aside }))
+    }
+}
+
+/// Puts `old` back. What cannot be put back is named in the error.
+fn restore(old: Option<Old<'_>>, error: anyhow::Error) -> anyhow::Error {
+    let Some(Old { path, aside }) = old else {
+        return error;
+    };
+    match std::fs::rename(&aside, path) {
+        Ok(()) => error,
+        Err(_) => error.context(format!("the old {} is now {}", path.display(), aside.display())),
+    }
+}
+
+/// The folder of `path`, in the one way in which it can be written.
+fn folder(path: &Path) -> anyhow::Result<PathBuf> {
+    if path.file_name().is_none() {
+        bail!("{} is not a file", path.display());
+    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    parent.canonicalize().with_context(|| writing(path))
+}
+
+fn sync(folder: &Path) -> std::io::Result<()> {
+    match std::fs::File::open(folder).and_then(|folder| folder.sync_all()) {
+        // Some file systems cannot do that with a folder, and some folders can be written but not opened.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::InvalidInput | ErrorKind::PermissionDenied
+            ) =>
+        {
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+fn writing(path: &Path) -> String {
+    format!("cannot write {}", path.display())
 }
 
 /// Fails if there is a file, or anything else, at `path`.
@@ -47,16 +131,11 @@ pub(crate) fn refuse_existing(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn prepare(file: NewFile<'_>) -> anyhow::Result<NamedTempFile> {
-    let writing = || format!("cannot write {}", file.path.display());
-    let directory = match file.path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
-        Some(parent) => parent.to_owned(),
-        None => bail!("{} is not a file", file.path.display()),
-    };
+fn prepare(file: NewFile<'_>, folder: &Path) -> anyhow::Result<NamedTempFile> {
+    let writing = || writing(file.path);
     let mut temporary = tempfile::Builder::new()
         .prefix(".kes-")
-        .tempfile_in(directory)
+        .tempfile_in(folder)
         .with_context(writing)?;
     // Set on the open file, so that the umask does not matter.
     temporary
@@ -76,7 +155,7 @@ fn persist(temporary: NamedTempFile, path: &Path, force: bool) -> anyhow::Result
     };
     moved
         .map_err(|error| error.error)
-        .with_context(|| format!("cannot write {}", path.display()))?;
+        .with_context(|| writing(path))?;
     Ok(())
 }
 
@@ -125,12 +204,68 @@ mod tests {
         // A directory with something in it cannot be replaced by a file.
         std::fs::create_dir_all(cert.join("x")).unwrap();
         assert!(write_both(file(&key, "k", 0o600), file(&cert, "c", 0o644), true).is_err());
-        let left: Vec<_> = dir
-            .path()
+        assert_eq!(names(dir.path()), ["cert"]);
+    }
+
+    #[test]
+    fn the_old_first_comes_back_when_the_second_cannot_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, cert) = (dir.path().join("key"), dir.path().join("cert"));
+        std::fs::create_dir_all(cert.join("x")).unwrap();
+        std::fs::write(&key, "old").unwrap();
+        assert!(write_both(file(&key, "k", 0o600), file(&cert, "c", 0o644), true).is_err());
+        assert_eq!(std::fs::read_to_string(&key).unwrap(), "old");
+        assert_eq!(names(dir.path()), ["cert", "key"]);
+
+        std::fs::remove_dir_all(&cert).unwrap();
+        write_both(file(&key, "k", 0o600), file(&cert, "c", 0o644), true).unwrap();
+        assert_eq!(std::fs::read_to_string(&key).unwrap(), "k");
+        assert_eq!(names(dir.path()), ["cert", "key"], "the old one is gone");
+    }
+
+    #[test]
+    fn a_folder_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, cert) = (dir.path().join("key"), dir.path().join("cert"));
+        std::fs::create_dir(&key).unwrap();
+        assert!(write_both(file(&key, "k", 0o600), file(&cert, "c", 0o644), true).is_err());
+        assert!(key.is_dir());
+        assert_eq!(names(dir.path()), ["key"]);
+    }
+
+    #[test]
+    fn one_file_is_one_file_however_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("folder");
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(&folder, dir.path().join("link")).unwrap();
+        let key = folder.join("a.pem");
+        std::fs::write(&key, "old").unwrap();
+        for cert in [
+            "folder/a.pem",
+            "folder/./a.pem",
+            "folder/../folder/a.pem",
+            "link/a.pem",
+        ] {
+            let cert = dir.path().join(cert);
+            let error = write_both(file(&key, "k", 0o600), file(&cert, "c", 0o644), true).unwrap_err();
+            assert!(error.to_string().contains("cannot hold both"), "{error}");
+        }
+        assert_eq!(std::fs::read_to_string(&key).unwrap(), "old");
+        assert_eq!(folder_of("a.pem"), folder_of("./a.pem"));
+    }
+
+    fn folder_of(path: &str) -> PathBuf {
+        folder(Path::new(path)).unwrap()
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = folder
             .read_dir()
             .unwrap()
-            .map(|entry| entry.unwrap().file_name())
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
-        assert_eq!(left, ["cert"]);
+        names.sort();
+        names
     }
 }
