@@ -24,6 +24,7 @@ const PING_DEADLINE: Duration = Duration::from_secs(5);
 
 type Outcome = Result<Arc<Cached>, Arc<StoreError>>;
 type Flight = watch::Receiver<Option<Outcome>>;
+type Ping = watch::Receiver<Option<Result<Duration, Arc<StoreError>>>>;
 
 /// What requests and background tasks share.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(crate) struct Core {
     /// Guards which fetch may fill which cache entry: an entry changes only while this is held.
     flights: Mutex<HashMap<CacheKey, (u64, Flight)>>,
     next_flight: AtomicU64,
+    /// The latest ping.
+    ping: Mutex<Option<Ping>>,
     pub(crate) reads: Tasks,
     pub(crate) writes: Tasks,
     hits: AtomicU64,
@@ -51,6 +54,7 @@ impl Core {
             reach: Reach::new(now),
             flights: Mutex::default(),
             next_flight: AtomicU64::new(0),
+            ping: Mutex::default(),
             reads: Tasks::default(),
             writes: Tasks::default(),
             hits: AtomicU64::new(0),
@@ -113,8 +117,10 @@ impl Core {
 
     async fn missing_key(self: &Arc<Self>, scope: &Scope, name: &KeyName) -> Result<Arc<Cached>, StoreError> {
         let mut outages = self.reach.subscribe();
-        if let Some(outage) = &*outages.borrow() {
-            return Err(outage.error());
+        let outage = outages.borrow().clone();
+        if let Some(outage) = outage {
+            // It may have been found since the caller looked, and be what makes the entry usable.
+            return self.cached(scope, name).ok_or_else(|| outage.error());
         }
         let mut flight = match self.join(
             CacheKey {
@@ -176,7 +182,7 @@ impl Core {
         };
         self.reads.spawn(async move {
             let fetched = landing.core.fetch(&landing.key, start, last_used).await;
-            landing.land(&fetched);
+            landing.land(&fetched, start);
             outcome.send_replace(Some(fetched));
         });
         Joined::Flight(flight)
@@ -236,17 +242,49 @@ impl Core {
         }
     }
 
-    /// Asks the store for a sign of life and draws the conclusions.
-    pub(crate) async fn ping(&self) -> Result<(), Arc<StoreError>> {
-        let start = self.now();
+    /// Asks the store for a sign of life and draws the conclusions. Says how long the answer took. Whoever asks while a ping
+    /// is under way shares it.
+    pub(crate) async fn ping(self: &Arc<Self>) -> Result<Duration, Arc<StoreError>> {
+        let mut ping = self.join_ping();
+        match ping.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(outcome)) => outcome.clone(),
+            Ok(None) | Err(_) => Err(Arc::new(self.lost_task())),
+        }
+    }
+
+    /// The ping under way; a new one if there is none.
+    fn join_ping(self: &Arc<Self>) -> Ping {
+        // Guards one value, which no panic leaves half changed.
+        let mut current = self.ping.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ping) = &*current {
+            // One that panicked or was stopped has nobody any more who could send its outcome.
+            let is_under_way = ping.borrow().is_none() && ping.has_changed().is_ok();
+            if is_under_way {
+                return ping.clone();
+            }
+        }
+        let (outcome, ping) = watch::channel(None);
+        *current = Some(ping.clone());
+        let core = Arc::clone(self);
+        self.reads.spawn(async move {
+            let answer = core.ping_alone().await;
+            outcome.send_replace(Some(answer));
+        });
+        ping
+    }
+
+    async fn ping_alone(&self) -> Result<Duration, Arc<StoreError>> {
+        let start = self.clock.monotonic();
+        let asked = start.into();
         match self.within(PING_DEADLINE, self.store.ping()).await {
             Ok(()) => {
-                self.reach.answered(start);
-                Ok(())
+                self.reach.answered(asked);
+                Ok(self.clock.monotonic().since(start))
             }
             Err(error) => {
                 let error = Arc::new(error);
-                if error.is_outage() {
+                // One that is told late says nothing about a store that has answered since; the next poll will tell.
+                if error.is_outage() && !self.reach.answered_after(asked) {
                     self.reach.lost(&error, self.now());
                 }
                 Err(error)
@@ -273,6 +311,13 @@ impl Core {
     pub(crate) fn suspect(&self, error: &StoreError) {
         if error.is_outage() {
             self.reach.suspect();
+        }
+    }
+
+    /// As [`Self::suspect`], unless the store has answered a question that was put after `asked`.
+    pub(crate) fn suspect_since(&self, asked: Instant, error: &StoreError) {
+        if !self.reach.answered_after(asked) {
+            self.suspect(error);
         }
     }
 
@@ -312,7 +357,7 @@ struct Landing {
 
 impl Landing {
     /// Draws the conclusions of a fetch, before anybody hears of it.
-    fn land(&self, outcome: &Outcome) {
+    fn land(&self, outcome: &Outcome, asked: Instant) {
         let mut flights = self.core.flights();
         if self.take_off(&mut flights) {
             match outcome {
@@ -325,7 +370,11 @@ impl Landing {
         if let Err(error) = outcome
             && error.is_outage()
         {
-            self.core.reach.lost(error, self.core.now());
+            if self.core.reach.answered_after(asked) {
+                self.core.reach.suspect();
+            } else {
+                self.core.reach.lost(error, self.core.now());
+            }
         }
     }
 
@@ -362,5 +411,42 @@ fn forbids_use(error: &StoreError) -> bool {
         | StoreError::AuthFailed { .. }
         | StoreError::InvalidName { .. }
         | StoreError::Backend { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kes_crypto::{Algorithm, KeyVersion};
+    use kes_keystore::MemoryStore;
+    use kes_types::ManualClock;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_is_usable_also_when_the_outage_is_found_after_the_cache_was_asked() {
+        let clock = Arc::new(ManualClock::default());
+        let settings = CacheSettings {
+            offline: Duration::from_secs(3600),
+            ..CacheSettings::default()
+        };
+        let core = Arc::new(Core::new(Arc::new(MemoryStore::new()), &settings, clock.clone()));
+        core.reach.monitor_started();
+        let (scope, name) = (Scope::default(), KeyName::parse("key").unwrap());
+        let version = KeyVersion::generate(Algorithm::Aes256, clock.now(), "me").unwrap();
+        let keys = KeySet::decode(version.encode().expose_secret()).unwrap();
+        let entry = Cached::new(keys, core.now(), core.now());
+        let key = CacheKey {
+            scope: scope.clone(),
+            name: name.clone(),
+        };
+        core.cache.insert(key, Arc::new(entry));
+
+        clock.advance(Duration::from_secs(31));
+        assert!(core.cached(&scope, &name).is_none());
+        let cause = Arc::new(StoreError::Sealed {
+            store: "store".to_owned(),
+        });
+        core.reach.lost(&cause, core.now());
+        core.missing_key(&scope, &name).await.unwrap();
     }
 }

@@ -123,7 +123,7 @@ impl Keyring {
             core.forget(&cache_key, outcome.is_ok());
             outcome
         };
-        self.write(Doing::Create, write).await.map(|()| info)
+        self.write(Doing::Create, name, write).await.map(|()| info)
     }
 
     /// What there is to know about a key. Counts as a use.
@@ -154,7 +154,7 @@ impl Keyring {
             core.forget(&key, true);
             outcome
         };
-        self.write(Doing::Delete, write).await
+        self.write(Doing::Delete, name, write).await
     }
 
     /// Lists at most `limit` keys.
@@ -177,13 +177,14 @@ impl Keyring {
                 let continue_at = names.last().map(|last| request.continue_after(last.as_str()));
                 return Ok(KeyPage { names, continue_at });
             };
+            let asked = self.core.now();
             let page = self
                 .core
                 .store
                 .list(request.prefix(), after.as_ref(), room)
                 .await
                 .map_err(|error| {
-                    self.core.suspect(&error);
+                    self.core.suspect_since(asked, &error);
                     Doing::List.failed(error)
                 })?;
             for name in page.names.iter().take(room.get()) {
@@ -215,20 +216,18 @@ impl Keyring {
     /// # Errors
     /// Why it does not.
     pub async fn ready(&self) -> Result<(), StoreError> {
-        if let Some(outage) = self.core.reach.outage() {
-            return Err(outage.error());
-        }
-        self.core.ping().await.map_err(|error| share(&error))
+        self.latency().await.map(drop)
     }
 
-    /// How long the store takes to give a sign of life.
+    /// How long the store takes to give a sign of life. Whoever asks while it is awaited shares it.
     ///
     /// # Errors
     /// Why it gives none, as [`Keyring::ready`].
     pub async fn latency(&self) -> Result<Duration, StoreError> {
-        let start = self.core.clock().monotonic();
-        self.ready().await?;
-        Ok(self.core.clock().monotonic().since(start))
+        if let Some(outage) = self.core.reach.outage() {
+            return Err(outage.error());
+        }
+        self.core.ping().await.map_err(|error| share(&error))
     }
 
     /// How the cache is doing.
@@ -255,12 +254,23 @@ impl Keyring {
     async fn write(
         &self,
         doing: Doing,
+        name: &KeyName,
         write: impl Future<Output = Result<(), StoreError>> + Send + 'static,
     ) -> Result<(), KeyringError> {
+        let name = name.clone();
+        let unheard = move |outcome: Result<(), StoreError>| match outcome {
+            Ok(()) => {
+                tracing::warn!(?doing, key = %name, "succeeded after the client had gone or been answered")
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(?doing, key = %name, error, "failed after the client had gone or been answered");
+            }
+        };
         let outcome = self
             .core
             .writes
-            .run(write)
+            .run(write, unheard)
             .await
             .unwrap_or_else(|| Err(self.core.lost_task()));
         outcome.map_err(|error| {

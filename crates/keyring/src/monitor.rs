@@ -69,8 +69,8 @@ async fn monitor(core: Arc<Core>) {
             wait = POLL_INTERVAL.min(wait * 2);
             // Any other failure is an answer, so the store is within reach.
             let answer = core.ping().await;
-            if answer.map_or_else(|error| !error.is_outage(), |()| true) {
-                core.reach.found();
+            if answer.map_or_else(|error| !error.is_outage(), |_| true) {
+                core.reach.found(core.now());
             }
         }
     }

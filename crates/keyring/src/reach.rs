@@ -31,6 +31,8 @@ impl Outage {
 pub(crate) struct Reach {
     outage: watch::Sender<Option<Arc<Outage>>>,
     last_contact: AtomicInstant,
+    /// When the latest outage ended. Another failure than an outage can end one, which is no contact.
+    recovered: AtomicInstant,
     /// Nobody looks for the store while this is zero, so an outage must not be declared: it would never end.
     monitors: AtomicUsize,
     suspected: Notify,
@@ -41,6 +43,7 @@ impl Reach {
         Self {
             outage: watch::Sender::new(None),
             last_contact: AtomicInstant::new(now),
+            recovered: AtomicInstant::new(now),
             monitors: AtomicUsize::new(0),
             suspected: Notify::new(),
         }
@@ -57,6 +60,11 @@ impl Reach {
     /// Notes that the store answered a question put at `asked`.
     pub(crate) fn answered(&self, asked: Instant) {
         self.last_contact.advance_to(asked);
+    }
+
+    /// Whether the store is known to have answered a question that was put after `asked`.
+    pub(crate) fn answered_after(&self, asked: Instant) -> bool {
+        self.last_contact().max(self.recovered.get()) > asked
     }
 
     /// When the store was last known to answer.
@@ -84,7 +92,8 @@ impl Reach {
     }
 
     /// Ends the outage, if there is one.
-    pub(crate) fn found(&self) {
+    pub(crate) fn found(&self, now: Instant) {
+        self.recovered.advance_to(now);
         if self.outage.send_if_modified(|outage| outage.take().is_some()) {
             tracing::info!("key store is within reach again");
         }

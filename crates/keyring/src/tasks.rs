@@ -17,15 +17,18 @@ impl Tasks {
         tasks.spawn(work);
     }
 
-    /// Runs `work` to its end and gives its output to the caller, if it is still there. `None` when the work panicked or
-    /// was stopped.
+    /// Runs `work` to its end and gives its output to the caller, if it is still there, else to `unheard`. `None` when the
+    /// work panicked or was stopped.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
+        unheard: impl FnOnce(T) + Send + 'static,
     ) -> Option<T> {
         let (sender, receiver) = oneshot::channel();
         self.spawn(async move {
-            let _caller_has_left = sender.send(work.await);
+            if let Err(output) = sender.send(work.await) {
+                unheard(output);
+            }
         });
         receiver.await.ok()
     }

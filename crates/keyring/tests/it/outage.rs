@@ -1,11 +1,13 @@
 //! When the store is out of reach.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kes_keyring::{CacheSettings, KeyringError, Scope};
-use kes_keystore::{StoreError, StoreOp};
+use kes_keyring::{CacheSettings, Keyring, KeyringError, Scope};
+use kes_keystore::{Limited, Limits, StoreError, StoreOp};
 use kes_testkit::{Failure, Gate, Step};
+use kes_types::ListRequest;
 
 use crate::rig::{Rig, creator, is_outage, named, seconds};
 
@@ -415,4 +417,119 @@ async fn a_delete_in_an_outage_takes_the_key_away_also_if_it_fails() {
         .await
         .unwrap_err();
     assert!(is_outage(&rig.creator("key").await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_for_a_sign_of_life_at_the_same_time_shares_it() {
+    let rig = Rig::new();
+    let slow = Gate::new();
+    rig.store.next(StoreOp::Ping, Step::WaitBefore(slow.clone()));
+    let ask = || {
+        let ring = Arc::clone(&rig.ring);
+        tokio::spawn(async move { ring.latency().await })
+    };
+    let first = ask();
+    slow.reached().await;
+    rig.advance(3);
+    let others: Vec<_> = (0..50).map(|_| ask()).collect();
+    rig.settle().await;
+    // The others have theirs, although the one who was first has gone.
+    first.abort();
+    slow.open();
+    for other in others {
+        assert_eq!(other.await.unwrap().unwrap(), seconds(3));
+    }
+    assert_eq!(rig.pings(), 1);
+    rig.ring.ready().await.unwrap();
+    assert_eq!(rig.pings(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_that_panics_fails_alone() {
+    let rig = Rig::watched();
+    rig.store.next(StoreOp::Ping, Step::Panic);
+    let answer = rig.ring.ready().await;
+    assert!(matches!(answer, Err(StoreError::Backend { .. })), "{answer:?}");
+    rig.ring.ready().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_hangs_since_before_the_recovery_does_not_start_an_outage() {
+    let rig = Rig::watched();
+    rig.put("key", "first");
+    let hanging = Gate::new();
+    rig.store.next(StoreOp::Get, Step::WaitBefore(hanging.clone()));
+    let ring = Arc::clone(&rig.ring);
+    let waiting = tokio::spawn(async move { creator(&ring, "hangs").await });
+    hanging.reached().await;
+    let start = tokio::time::Instant::now();
+    rig.store.fail(Failure::Unreachable);
+    rig.creator("other").await.unwrap_err();
+    assert!(is_outage(&waiting.await.unwrap()));
+
+    rig.advance(1);
+    rig.store.heal();
+    tokio::time::sleep(seconds(1)).await;
+    assert!(rig.ring.stats().online);
+    let pings = rig.pings();
+    let ring = Arc::clone(&rig.ring);
+    let waiting = tokio::spawn(async move { creator(&ring, "hangs").await });
+    assert!(is_outage(&waiting.await.unwrap()));
+    assert_eq!(start.elapsed(), seconds(10));
+    assert!(rig.ring.stats().online);
+    rig.settle().await;
+    assert_eq!(
+        (rig.pings(), rig.ring.stats().online),
+        (pings + 1, true),
+        "it was looked at"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_that_hangs_since_before_a_key_was_read_does_not_start_an_outage() {
+    let rig = Rig::watched();
+    rig.put("key", "first");
+    let hanging = Gate::new();
+    rig.store.next(StoreOp::Ping, Step::WaitBefore(hanging.clone()));
+    let ring = Arc::clone(&rig.ring);
+    let waiting = tokio::spawn(async move { ring.ready().await });
+    hanging.reached().await;
+    rig.advance(1);
+    rig.creator("key").await.unwrap();
+    assert!(waiting.await.unwrap().is_err());
+    assert!(rig.ring.stats().online);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_takes_too_long_while_keys_are_read_proves_nothing() {
+    let mut rig = Rig::new();
+    let limited = Limited::new(Arc::new(rig.store.clone()), Limits::default());
+    rig.ring = Arc::new(Keyring::new(
+        Arc::new(limited),
+        CacheSettings::default(),
+        rig.clock.clone(),
+    ));
+    let rig = rig.watch();
+    rig.put("key", "first");
+    tokio::time::sleep(seconds(5)).await;
+    for (read, pings) in [(true, 0), (false, 1)] {
+        let hanging = Gate::new();
+        rig.store.next(StoreOp::List, Step::WaitBefore(hanging.clone()));
+        let ring = Arc::clone(&rig.ring);
+        let listing = tokio::spawn(async move {
+            let all = ListRequest::parse("").unwrap();
+            ring.list(&Scope::default(), &all, NonZeroUsize::MIN).await
+        });
+        hanging.reached().await;
+        if read {
+            rig.advance(31);
+            rig.creator("key").await.unwrap();
+        }
+        // The poll falls into this time, and no later one into what follows.
+        tokio::time::sleep(seconds(9)).await;
+        let polled = rig.pings();
+        assert!(is_outage(&listing.await.unwrap()));
+        rig.settle().await;
+        assert_eq!(rig.pings() - polled, pings, "{read}");
+    }
 }
