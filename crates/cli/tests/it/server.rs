@@ -388,6 +388,40 @@ fn a_configuration_is_checked_without_a_start() {
 }
 
 #[test]
+fn a_check_reads_the_tls_files() {
+    let dir = tutorial();
+    let dir = dir.path();
+    let config = fs::read_to_string(dir.join("config.yml")).unwrap();
+    fs::write(dir.join("garbage.pem"), "garbage").unwrap();
+    for (wrong, named) in [
+        (
+            config.replace("key: private.key", "key: garbage.pem"),
+            "garbage.pem",
+        ),
+        (
+            config.replace("cert: public.crt", "cert: garbage.pem"),
+            "garbage.pem",
+        ),
+        (
+            config.replace("key: private.key", "key: client.key"),
+            "client.key",
+        ),
+        (
+            config.replace("tls:\n", "tls:\n  auth: on\n  ca: garbage.pem\n"),
+            "garbage.pem",
+        ),
+        (
+            config.replace("tls:\n", "tls:\n  auth: on\n  ca: no-such-file\n"),
+            "no-such-file",
+        ),
+    ] {
+        fs::write(dir.join("wrong.yml"), wrong).unwrap();
+        let error = fail(dir, &["server", "--check", "--config", "wrong.yml"]);
+        assert!(error.contains(named), "{error}");
+    }
+}
+
+#[test]
 fn a_key_store_that_is_not_built_is_named() {
     let dir = tutorial();
     let config = fs::read_to_string(dir.path().join("config.yml")).unwrap();
