@@ -1,7 +1,9 @@
 //! The folder, as plain blocking calls.
 //!
 //! Each operation opens the folder first and names files relative to it: so a folder that is gone is told from a key that
-//! is gone, and a create that runs out of file descriptors does so before it has made anything.
+//! is gone, and a create that runs out of file descriptors does so before it has made anything. And it makes sure that it is
+//! still the folder of the start: an empty one that has taken its place, such as the mount point of a disk that is not
+//! mounted any more, would otherwise have no keys, and take new ones that nobody finds again.
 
 #[cfg(test)]
 mod tests;
@@ -19,7 +21,7 @@ use kes_crypto::SecretBytes;
 use kes_keystore::paging::Pager;
 use kes_keystore::{Entry, EntryName, Page, StoreError};
 use kes_types::is_name;
-use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, Dev, Dir, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::ConnectError;
@@ -32,9 +34,16 @@ pub(crate) struct Folder {
     shown: PathBuf,
     /// Independent of the process's working directory.
     path: PathBuf,
+    /// Which folder it was at the start.
+    identity: Identity,
+    /// Kept open so that no other folder gets the same identity, and that file systems that make up inode numbers keep it.
+    _start: OwnedFd,
     /// Whether somebody was told about a key file that others can read; once is enough.
     warned: AtomicBool,
 }
+
+/// What tells a folder from every other one that exists at the same time: its file system and its number there.
+type Identity = (Dev, u64);
 
 /// How far a create has come, for the tests that stop it there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +66,19 @@ impl Folder {
             Ok(None) => return Err(ConnectError::NotAFolder { path }),
             Err(source) => return Err(ConnectError::Open { path, source }),
         };
+        let opened = open(&absolute).and_then(|folder| Ok((identity(&folder)?, folder)));
+        let (identity, start) = match opened {
+            Ok(opened) => opened,
+            Err(errno) => {
+                let source = errno.into();
+                return Err(ConnectError::Open { path, source });
+            }
+        };
         let folder = Self {
             shown: path,
             path: absolute,
+            identity,
+            _start: start,
             warned: AtomicBool::new(false),
         };
         match folder.ping().and_then(|()| folder.remove_stale()) {
@@ -205,9 +224,20 @@ impl Folder {
     }
 
     fn open(&self) -> Result<OwnedFd, StoreError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = retry_on_intr(|| rustix::fs::openat(CWD, &self.path, flags, Mode::empty()));
-        opened.map_err(|errno| match errno {
+        let folder = open(&self.path).map_err(|errno| self.not_opened(errno))?;
+        if identity(&folder).map_err(|errno| self.not_opened(errno))? == self.identity {
+            return Ok(folder);
+        }
+        Err(StoreError::Unreachable {
+            store: self.to_string(),
+            source: Box::new(AnotherFolder {
+                path: self.path.clone(),
+            }),
+        })
+    }
+
+    fn not_opened(&self, errno: Errno) -> StoreError {
+        match errno {
             // The folder is not there, or the machine that serves it is not.
             Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::HOSTDOWN | Errno::TIMEDOUT => {
                 StoreError::Unreachable {
@@ -216,7 +246,7 @@ impl Folder {
                 }
             }
             _ => self.failed("opening", "", errno.into()),
-        })
+        }
     }
 
     fn failed(&self, doing: &'static str, name: &str, source: io::Error) -> StoreError {
@@ -253,6 +283,26 @@ struct FileError {
     doing: &'static str,
     path: PathBuf,
     source: io::Error,
+}
+
+/// The path leads to another folder than at the start.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} is another folder than at the start, or another file system is mounted there: put the former one back, or restart the server to use this one",
+    path.display()
+)]
+struct AnotherFolder {
+    path: PathBuf,
+}
+
+fn open(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    retry_on_intr(|| rustix::fs::openat(CWD, path, flags, Mode::empty()))
+}
+
+fn identity(folder: &OwnedFd) -> Result<Identity, Errno> {
+    let found = rustix::fs::fstat(folder)?;
+    Ok((found.st_dev, found.st_ino))
 }
 
 /// The absolute path of the folder, which exists afterwards; `None` when something else is there.

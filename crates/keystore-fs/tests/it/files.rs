@@ -204,6 +204,38 @@ async fn a_folder_that_is_gone_is_an_outage_and_not_an_absent_key() {
 }
 
 #[tokio::test]
+async fn another_folder_in_its_place_is_an_outage_and_gets_no_keys() {
+    let (temp, path, store) = store().await;
+    store.create(&name("key"), &secret("value")).await.unwrap();
+    let elsewhere = temp.path().join("elsewhere");
+    fs::rename(&path, &elsewhere).unwrap();
+    fs::create_dir(&path).unwrap();
+    for error in [
+        store.ping().await.unwrap_err(),
+        store.get(&name("key")).await.unwrap_err(),
+        store.create(&name("new"), &secret("value")).await.unwrap_err(),
+        store.delete(&name("key")).await.unwrap_err(),
+        store.list("", None, PLENTY).await.unwrap_err(),
+    ] {
+        let StoreError::Unreachable { source, .. } = error else {
+            panic!("{error:?}")
+        };
+        let said = source.to_string();
+        assert!(said.contains("another folder than at the start"), "{said}");
+    }
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+
+    fs::remove_dir(&path).unwrap();
+    fs::rename(&elsewhere, &path).unwrap();
+    store.get(&name("key")).await.unwrap();
+
+    // Nor does a folder count that was made anew, whatever number it got.
+    fs::remove_dir_all(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(store.get(&name("key")).await.unwrap_err().is_outage());
+}
+
+#[tokio::test]
 async fn what_is_no_folder_is_refused_at_the_start() {
     let temp = TempDir::new().unwrap();
     let file = temp.path().join("file");
