@@ -244,19 +244,12 @@ impl Running {
             missing.retain(|key| !self.declared.contains(key));
         }
         let created_by = admin.as_ref().map_or("", |admin| admin.as_str());
-        let mut outcome = create_declared_keys(&keyring, &missing, created_by)
-            .await
-            .map_err(anyhow::Error::from);
-        if outcome.is_ok() {
-            outcome = self
-                .server
-                .reload(settings, fresh.clone())
-                .map_err(anyhow::Error::from);
-        }
-        if let Err(error) = outcome {
+        if let Err(error) = create_declared_keys(&keyring, &missing, created_by).await {
             close(fresh).await;
-            return Err(error);
+            return Err(error.into());
         }
+        // From here on the server closes a key ring that it does not take on.
+        self.server.reload(settings, fresh.clone())?;
         if fresh.is_none() {
             keyring.reconfigure(cache);
         }
