@@ -10,6 +10,7 @@ use kes_types::{KeyName, Monotonic};
 use quick_cache::{DefaultHashBuilder, Equivalent, Lifecycle, OptionsBuilder, UnitWeighter};
 
 use crate::KeyringError;
+use crate::reach::Begin;
 
 /// Whose keys are meant. There is one scope today; it is part of every cache key so that there can be more.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,7 +26,8 @@ pub struct CacheSettings {
     pub unused: Duration,
     /// While the store is out of reach, a key that could be used when it was last within reach stays usable for this long
     /// from the moment the outage was found, even where `any` and `unused` would end sooner. They count on where they end
-    /// later. Zero for not at all.
+    /// later. An outage that begins before the keys that the last one kept have been fetched again continues that one. Zero
+    /// for not at all.
     pub offline: Duration,
     /// The most keys to keep; beyond, those least recently used leave.
     pub entries: usize,
@@ -118,6 +120,11 @@ impl Instant {
     const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// Whether no more than `time` has passed since `earlier`.
+    pub(crate) fn is_within(self, time: Duration, earlier: Self) -> bool {
+        self.since(earlier) <= nanos(time)
+    }
 }
 
 impl From<Monotonic> for Instant {
@@ -184,8 +191,8 @@ impl Times {
         self.offline.store(nanos(offline), Ordering::Relaxed);
     }
 
-    pub(crate) fn offline(&self) -> u64 {
-        self.offline.load(Ordering::Relaxed)
+    pub(crate) fn offline(&self) -> Duration {
+        Duration::from_nanos(self.offline.load(Ordering::Relaxed))
     }
 
     /// How often to look for expired entries: often enough that they do not outnumber the others, and no oftener.
@@ -210,17 +217,12 @@ impl Times {
         now.since(entry.last_used()) <= self.unused.load(Ordering::Relaxed)
     }
 
-    /// Whether `entry` may be used at `now` in an outage that was found at `found`, the store having last answered at
-    /// `last_contact`. What expired between these two counts as usable: the outage may have begun in between, and an entry
-    /// whose renewal is what finds the outage would otherwise be lost to it.
-    pub(crate) fn outlives(
-        &self,
-        entry: &Cached,
-        now: Instant,
-        found: Instant,
-        last_contact: Instant,
-    ) -> bool {
-        now.since(found) <= self.offline() && self.offline() > 0 && self.is_fresh(entry, last_contact)
+    /// Whether `entry` may be used at `now` in an outage that began at `begin`. What expired between the last contact and the
+    /// finding of it counts as usable: the outage may have begun in between, and an entry whose renewal is what finds the
+    /// outage would otherwise be lost to it.
+    pub(crate) fn outlives(&self, entry: &Cached, now: Instant, begin: Begin) -> bool {
+        let offline = self.offline();
+        !offline.is_zero() && now.is_within(offline, begin.found) && self.is_fresh(entry, begin.last_contact)
     }
 }
 

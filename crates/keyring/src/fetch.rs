@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::cache::{Cache, CacheKey, CacheSettings, CacheStats, Cached, Instant, KeySet, Scope};
 use crate::error::{Doing, KeyringError, share};
-use crate::reach::Reach;
+use crate::reach::{Begin, Reach};
 use crate::tasks::Tasks;
 
 /// How long the store may take to answer a read. Below the time that a request has, so that its client learns why.
@@ -103,11 +103,8 @@ impl Core {
         let now = self.now();
         if !self.cache.times.is_fresh(&entry, now) {
             let outage = self.reach.outage()?;
-            if !self
-                .cache
-                .times
-                .outlives(&entry, now, outage.found, outage.last_contact)
-            {
+            let times = &self.cache.times;
+            if !outage.begins().any(|begin| times.outlives(&entry, now, begin)) {
                 return None;
             }
         }
@@ -231,11 +228,18 @@ impl Core {
     pub(crate) fn expire(&self, key: &CacheKey, entry: &Arc<Cached>) {
         let now = self.now();
         let times = &self.cache.times;
+        let outlives = |begin| times.outlives(entry, now, begin);
         let may_be_used = match self.reach.outage() {
             _ if times.is_fresh(entry, now) => true,
-            Some(outage) => times.outlives(entry, now, outage.found, outage.last_contact),
+            Some(outage) => outage.begins().any(outlives),
             // An outage that nobody has found yet may make it usable again.
-            None => times.outlives(entry, now, now, self.reach.last_contact()),
+            None => {
+                let unfound = Begin {
+                    found: now,
+                    last_contact: self.reach.last_contact(),
+                };
+                outlives(unfound) || self.reach.unrefreshed().is_some_and(outlives)
+            }
         };
         if !may_be_used {
             self.cache.remove_same(key, entry);

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::cache::{CacheKey, Cached};
 use crate::fetch::Core;
+use crate::reach::Outage;
 
 /// How often the store is asked for a sign of life.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
@@ -70,7 +72,7 @@ async fn monitor(core: Arc<Core>) {
             // Any other failure is an answer, so the store is within reach.
             let answer = core.ping().await;
             if answer.map_or_else(|error| !error.is_outage(), |_| true) {
-                core.reach.found(core.now());
+                core.reach.found(core.now(), core.cache.times.offline());
             }
         }
     }
@@ -80,14 +82,19 @@ async fn monitor(core: Arc<Core>) {
 async fn refresh_after_outages(core: Arc<Core>) {
     let mut outages = core.reach.subscribe();
     loop {
-        // Both fail only when the sender is gone, which `core` holds.
-        drop(outages.wait_for(Option::is_some).await);
-        drop(outages.wait_for(Option::is_none).await);
-        refresh(&core).await;
+        // Fails only when the sender is gone, which `core` holds.
+        let recovered = outages.wait_for(|outage| outage.is_none() && core.reach.unrefreshed().is_some());
+        drop(recovered.await);
+        if refresh(&core, &outages).await {
+            core.reach.refreshed();
+        }
     }
 }
 
-async fn refresh(core: &Arc<Core>) {
+/// Whether it came to its end before the store was lost again.
+async fn refresh(core: &Arc<Core>, outages: &watch::Receiver<Option<Arc<Outage>>>) -> bool {
+    // Also if it has been found again since.
+    let was_lost = || outages.has_changed().unwrap_or(true);
     let outlived = look_over(core, |core, key, entry| {
         let (times, now) = (&core.cache.times, core.now());
         (!times.is_young(&entry, now) && times.is_in_use(&entry, now)).then_some(key)
@@ -97,14 +104,15 @@ async fn refresh(core: &Arc<Core>) {
         while running.len() >= REFRESHES_AT_ONCE {
             running.join_next().await;
         }
-        if core.reach.outage().is_some() {
-            return;
+        if was_lost() {
+            return false;
         }
         let core = Arc::clone(core);
         running.spawn(async move { core.refresh(key).await });
         sleep(REFRESH_SPACING).await;
     }
     while running.join_next().await.is_some() {}
+    !was_lost()
 }
 
 /// Removes expired entries. Asking for one refuses it anyway; this bounds the memory of those that nobody asks for.

@@ -1,7 +1,8 @@
 //! Whether the store is within reach.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use kes_keystore::StoreError;
 use tokio::sync::{Notify, watch};
@@ -9,17 +10,30 @@ use tokio::sync::{Notify, watch};
 use crate::cache::{AtomicInstant, Instant};
 use crate::error::share;
 
-/// A time during which the store is out of reach.
-#[derive(Debug)]
-pub(crate) struct Outage {
+/// When an outage began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Begin {
     /// When it was found.
     pub(crate) found: Instant,
     /// When the store had last answered.
     pub(crate) last_contact: Instant,
+}
+
+/// A time during which the store is out of reach.
+#[derive(Debug)]
+pub(crate) struct Outage {
+    begin: Begin,
+    /// The first outage since which there was no time to fetch again what it had kept.
+    earlier: Option<Begin>,
     cause: Arc<StoreError>,
 }
 
 impl Outage {
+    /// What outlives one of these outages may be used.
+    pub(crate) fn begins(&self) -> impl Iterator<Item = Begin> {
+        [self.begin].into_iter().chain(self.earlier)
+    }
+
     /// What to answer instead of asking the store.
     pub(crate) fn error(&self) -> StoreError {
         share(&self.cause)
@@ -33,6 +47,9 @@ pub(crate) struct Reach {
     last_contact: AtomicInstant,
     /// When the latest outage ended. Another failure than an outage can end one, which is no contact.
     recovered: AtomicInstant,
+    /// The outage that has ended and whose keys have not all been fetched again. Taken while `outage` changes, never the
+    /// other way round.
+    unrefreshed: Mutex<Option<Begin>>,
     /// Nobody looks for the store while this is zero, so an outage must not be declared: it would never end.
     monitors: AtomicUsize,
     suspected: Notify,
@@ -44,6 +61,7 @@ impl Reach {
             outage: watch::Sender::new(None),
             last_contact: AtomicInstant::new(now),
             recovered: AtomicInstant::new(now),
+            unrefreshed: Mutex::new(None),
             monitors: AtomicUsize::new(0),
             suspected: Notify::new(),
         }
@@ -79,8 +97,11 @@ impl Reach {
             let declare = outage.is_none() && self.is_monitored();
             if declare {
                 *outage = Some(Arc::new(Outage {
-                    found: now,
-                    last_contact,
+                    begin: Begin {
+                        found: now,
+                        last_contact,
+                    },
+                    earlier: self.unrefreshed(),
                     cause: Arc::clone(cause),
                 }));
             }
@@ -91,12 +112,39 @@ impl Reach {
         }
     }
 
-    /// Ends the outage, if there is one.
-    pub(crate) fn found(&self, now: Instant) {
+    /// Ends the outage, if there is one. What it has kept stays until it has been [`refreshed`](Self::refreshed), or for
+    /// `offline` from its beginning: a store that comes and goes must not cost what an outage without a break would keep.
+    pub(crate) fn found(&self, now: Instant, offline: Duration) {
         self.recovered.advance_to(now);
-        if self.outage.send_if_modified(|outage| outage.take().is_some()) {
+        let ended = self.outage.send_if_modified(|outage| {
+            let Some(outage) = outage.take() else {
+                return false;
+            };
+            // The earliest one: each later one would prolong the use of keys that nobody has confirmed in between.
+            let earlier = outage
+                .earlier
+                .filter(|earlier| now.is_within(offline, earlier.found));
+            *self.lock_unrefreshed() = Some(earlier.unwrap_or(outage.begin));
+            true
+        });
+        if ended {
             tracing::info!("key store is within reach again");
         }
+    }
+
+    /// The outage that has ended and whose keys have not all been fetched again.
+    pub(crate) fn unrefreshed(&self) -> Option<Begin> {
+        *self.lock_unrefreshed()
+    }
+
+    /// Notes that what the outages so far have kept has been fetched again.
+    pub(crate) fn refreshed(&self) {
+        *self.lock_unrefreshed() = None;
+    }
+
+    fn lock_unrefreshed(&self) -> MutexGuard<'_, Option<Begin>> {
+        // No panic leaves one value half changed.
+        self.unrefreshed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_monitored(&self) -> bool {

@@ -533,3 +533,71 @@ async fn a_listing_that_takes_too_long_while_keys_are_read_proves_nothing() {
         assert_eq!(rig.pings() - polled, pings, "{read}");
     }
 }
+
+/// An outage that ends and comes back after one sign of life, before the keys that it kept could be fetched again.
+async fn flap() -> Rig {
+    let rig = Rig::with(CacheSettings {
+        unused: seconds(2),
+        offline: seconds(3600),
+        ..CacheSettings::default()
+    })
+    .watch();
+    for i in 0..100 {
+        rig.put(&format!("key{i}"), "before");
+        rig.creator(&format!("key{i}")).await.unwrap();
+    }
+    rig.store.fail(Failure::Unreachable);
+    rig.creator("other").await.unwrap_err();
+    rig.advance(600);
+    for i in 0..100 {
+        rig.creator(&format!("key{i}")).await.unwrap();
+    }
+
+    rig.store.heal();
+    rig.store.always(StoreOp::Get, Step::WaitBefore(Gate::new()));
+    rig.pass(seconds(1)).await;
+    assert!(rig.ring.stats().online);
+    // The sweep comes by.
+    rig.pass(seconds(3)).await;
+    assert_eq!(rig.ring.stats().entries, 100);
+    rig.store.fail(Failure::Unreachable);
+    rig.ring.ready().await.unwrap_err();
+    assert!(!rig.ring.stats().online);
+    rig
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_comes_back_for_a_moment_does_not_cost_what_the_outage_has_kept() {
+    let rig = flap().await;
+    for i in 0..100 {
+        assert_eq!(rig.creator(&format!("key{i}")).await.unwrap(), "before");
+    }
+    // Nor does it prolong it: 604 seconds had gone by.
+    rig.advance(3600 - 604);
+    assert_eq!(rig.creator("key7").await.unwrap(), "before");
+    rig.advance(1);
+    assert!(is_outage(&rig.creator("key7").await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_refreshed_at_once_is_refreshed_when_the_store_is_back_for_good() {
+    let rig = flap().await;
+    for i in 0..100 {
+        rig.creator(&format!("key{i}")).await.unwrap();
+        rig.put(&format!("key{i}"), "after");
+    }
+    rig.store.heal();
+    let reads = rig.reads();
+    // Those that hung go first to their end.
+    tokio::time::sleep(seconds(60)).await;
+    assert!(rig.ring.stats().online);
+    assert_eq!(rig.reads() - reads, 100);
+    for i in 0..100 {
+        assert_eq!(rig.creator(&format!("key{i}")).await.unwrap(), "after");
+    }
+    assert_eq!(rig.reads() - reads, 100);
+
+    // From now on the usual times hold.
+    rig.pass(seconds(61)).await;
+    assert_eq!(rig.ring.stats().entries, 0);
+}
