@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use kes_crypto::Algorithm;
-use kes_keyring::{Doing, KeyringError, Scope};
-use kes_keystore::{StoreError, StoreOp};
+use kes_keyring::{CacheSettings, Doing, Keyring, KeyringError, Scope};
+use kes_keystore::{Limited, Limits, StoreError, StoreOp};
 use kes_testkit::{Failure, Gate, Step};
 use kes_types::Clock as _;
 
-use crate::rig::{Rig, named};
+use crate::rig::{Rig, named, seconds};
 
 #[tokio::test(start_paused = true)]
 async fn what_is_created_is_described() {
@@ -225,6 +225,27 @@ async fn a_write_runs_to_its_end_when_the_caller_goes_away() {
     assert!(delete.await.unwrap_err().is_cancelled());
     deleted.open();
     rig.settle().await;
+    assert!(matches!(rig.creator("key").await, Err(KeyringError::NotFound)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_whose_deletion_takes_longer_than_a_read_may_does_not_stay_in_the_cache() {
+    let mut rig = Rig::new();
+    let limited = Limited::new(Arc::new(rig.store.clone()), Limits::default());
+    let settings = CacheSettings::default();
+    rig.ring = Arc::new(Keyring::new(Arc::new(limited), settings, rig.clock.clone()));
+    rig.put("key", "first");
+    let gate = Gate::new();
+    rig.store.next(StoreOp::Delete, Step::WaitBefore(gate.clone()));
+    let ring = Arc::clone(&rig.ring);
+    let delete = tokio::spawn(async move { ring.delete(&Scope::default(), &named("key")).await });
+    gate.reached().await;
+    tokio::time::sleep(seconds(11)).await;
+    // Read while the store had it still.
+    assert_eq!(rig.creator("key").await.unwrap(), "first");
+    tokio::time::sleep(seconds(1)).await;
+    gate.open();
+    delete.await.unwrap().unwrap();
     assert!(matches!(rig.creator("key").await, Err(KeyringError::NotFound)));
 }
 
