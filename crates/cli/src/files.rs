@@ -110,7 +110,7 @@ fn sync(folder: &Path) -> std::io::Result<()> {
         Err(error)
             if matches!(
                 error.kind(),
-                ErrorKind::InvalidInput | ErrorKind::PermissionDenied
+                ErrorKind::InvalidInput | ErrorKind::PermissionDenied | ErrorKind::Unsupported
             ) =>
         {
             Ok(())

@@ -17,8 +17,9 @@ use crate::error::{Doing, KeyringError, share};
 use crate::reach::{Begin, Reach};
 use crate::tasks::Tasks;
 
-/// How long the store may take to answer a read. Below the time that a request has, so that its client learns why.
-const READ_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the store may take to answer a read. Below the time that a request has, so that its client learns why; above
+/// what a store that bounds itself takes, since that knows better what it waited for.
+const READ_DEADLINE: Duration = Duration::from_secs(12);
 /// How long the store may take to give a sign of life.
 const PING_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -200,17 +201,22 @@ impl Core {
         Ok(Arc::new(Cached::new(keys, start, last_used)))
     }
 
-    /// Fetches again what has outlived its time, unless somebody has done so or it is gone.
-    pub(crate) async fn refresh(self: &Arc<Self>, key: CacheKey) {
+    /// Fetches again what has outlived its time, unless somebody has done so or it is gone. Whether that is settled: a
+    /// store that only failed to answer has to be asked again.
+    pub(crate) async fn refresh(self: &Arc<Self>, key: CacheKey) -> bool {
         let Some(entry) = self.cache.get(&key.scope, &key.name) else {
-            return;
+            return true;
         };
         if self.cache.times.is_young(&entry, self.now()) {
-            return;
+            return true;
         }
-        if let Joined::Flight(mut flight) = self.join(key, Some(&entry)) {
-            // How it ended is for those to know who want the key.
-            let _ended = flight.wait_for(Option::is_some).await;
+        let Joined::Flight(mut flight) = self.join(key, Some(&entry)) else {
+            return true;
+        };
+        match flight.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(Ok(_))) => true,
+            Ok(Some(Err(error))) => forbids_use(error),
+            Ok(None) | Err(_) => false,
         }
     }
 

@@ -85,34 +85,53 @@ async fn refresh_after_outages(core: Arc<Core>) {
         // Fails only when the sender is gone, which `core` holds.
         let recovered = outages.wait_for(|outage| outage.is_none() && core.reach.unrefreshed().is_some());
         drop(recovered.await);
-        if refresh(&core, &outages).await {
-            core.reach.refreshed();
+        match refresh(&core, &outages).await {
+            Refreshed::All => core.reach.refreshed(),
+            Refreshed::UntilLost => {}
+            // The store answers, but not for all of them: nothing that it keeps usable is given up yet.
+            Refreshed::NotAll => sleep(POLL_INTERVAL).await,
         }
     }
 }
 
-/// Whether it came to its end before the store was lost again.
-async fn refresh(core: &Arc<Core>, outages: &watch::Receiver<Option<Arc<Outage>>>) -> bool {
+/// How far a refresh came.
+enum Refreshed {
+    /// To its end, with an answer for each key.
+    All,
+    /// To its end, but some keys have to be asked for again.
+    NotAll,
+    /// Until the store was lost again.
+    UntilLost,
+}
+
+async fn refresh(core: &Arc<Core>, outages: &watch::Receiver<Option<Arc<Outage>>>) -> Refreshed {
     // Also if it has been found again since.
     let was_lost = || outages.has_changed().unwrap_or(true);
     let outlived = look_over(core, |core, key, entry| {
         let (times, now) = (&core.cache.times, core.now());
         (!times.is_young(&entry, now) && times.is_in_use(&entry, now)).then_some(key)
     });
-    let mut running = JoinSet::new();
+    let mut running: JoinSet<bool> = JoinSet::new();
+    let mut all = true;
     for key in outlived.await {
         while running.len() >= REFRESHES_AT_ONCE {
-            running.join_next().await;
+            all &= matches!(running.join_next().await, None | Some(Ok(true)));
         }
         if was_lost() {
-            return false;
+            return Refreshed::UntilLost;
         }
         let core = Arc::clone(core);
         running.spawn(async move { core.refresh(key).await });
         sleep(REFRESH_SPACING).await;
     }
-    while running.join_next().await.is_some() {}
-    !was_lost()
+    while let Some(settled) = running.join_next().await {
+        all &= settled.unwrap_or(false);
+    }
+    match (was_lost(), all) {
+        (true, _) => Refreshed::UntilLost,
+        (false, true) => Refreshed::All,
+        (false, false) => Refreshed::NotAll,
+    }
 }
 
 /// Removes expired entries. Asking for one refuses it anyway; this bounds the memory of those that nobody asks for.

@@ -73,7 +73,7 @@ pub(crate) async fn read<'m>(
     let broken = |error: hyper::Error| ApiError::bad_request("request body cannot be read").because(error);
 
     let mut whole = Bytes::new();
-    // Nothing of a body that comes in pieces stays in memory: it may hold a plaintext or a key.
+    // The joined copy does not stay in memory: it may hold a plaintext or a key.
     let mut several = Zeroizing::new(Vec::new());
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(broken)?.into_data() else {

@@ -24,7 +24,7 @@ use tracing::{debug, error, warn};
 use crate::audit::RequestAudit;
 use crate::body::{self, AnswerBody};
 use crate::connection::Connection;
-use crate::error::{ApiError, NO_CERTIFICATE, TWO_CERTIFICATES};
+use crate::error::{ApiError, NO_CERTIFICATE, OVERLOADED, TWO_CERTIFICATES};
 use crate::handlers::{self, Reply};
 use crate::identity::Peer;
 use crate::log::chain;

@@ -212,6 +212,9 @@ pub(crate) struct Shared {
     pub(crate) error_log: Arc<ErrorLog>,
     pub(crate) body_memory: BodyMemory,
     pub(crate) denials: DenialLog,
+    /// Of requests refused for overload, and of those whose audit event found no room.
+    pub(crate) overloads: DenialLog,
+    pub(crate) unrecorded: DenialLog,
     /// Requests that run to their end when their client goes away, and key rings that are being closed.
     pub(crate) tasks: TaskTracker,
     /// Log and audit streams, which would otherwise hold up the end for ever.
@@ -250,6 +253,8 @@ impl Shared {
             error_log,
             body_memory: BodyMemory::new(),
             denials: DenialLog::default(),
+            overloads: DenialLog::default(),
+            unrecorded: DenialLog::default(),
             tasks,
             streams: Streams::default(),
             enclaves: Mutex::default(),
