@@ -183,12 +183,12 @@ impl Received {
             }
             // What every client meets at once is logged once a minute; all else each time.
             let verb = audit.verb.unwrap_or(Verb::Version);
-            let logged = || {
-                shared
-                    .denials
-                    .admit(None, verb, shared.clock.monotonic())
-                    .is_some()
+            let throttle = if error.message == OVERLOADED {
+                &shared.overloads
+            } else {
+                &shared.unrecorded
             };
+            let logged = || throttle.admit(None, verb, shared.clock.monotonic()).is_some();
             if !error.retry || logged() {
                 log_failure(error, parts, &path, &client);
             }
