@@ -127,7 +127,10 @@ impl Role<'_> {
         if let Some(rule) = policy.denied_by(&path).or_else(denied_as_single) {
             return Some(format!("policy '{name}' denies it by '{}'", rule.as_str()));
         }
-        (!policy.permits(&path)).then(|| format!("no rule of policy '{name}' allows it"))
+        policy
+            .allowed_by(&path)
+            .is_none()
+            .then(|| format!("no rule of policy '{name}' allows it"))
     }
 }
 

@@ -109,7 +109,13 @@ impl Policy {
     /// Whether `path` may be called.
     #[must_use]
     pub fn permits(&self, path: &str) -> bool {
-        self.denied_by(path).is_none() && self.allow.iter().any(|rule| rule.matches(path))
+        self.denied_by(path).is_none() && self.allowed_by(path).is_some()
+    }
+
+    /// The first allow rule that matches `path`, if there is one. A deny rule may forbid it all the same.
+    #[must_use]
+    pub fn allowed_by(&self, path: &str) -> Option<&Rule> {
+        self.allow.iter().find(|rule| rule.matches(path))
     }
 
     /// The deny rule that forbids `path`, if there is one.
