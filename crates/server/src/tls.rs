@@ -99,20 +99,14 @@ pub fn load(settings: &TlsSettings, optional: bool, now: Timestamp) -> Result<Tl
         ClientAuth::AnyCertificate => (Arc::new(AnyCertificate::new(&provider, !optional)), None),
         ClientAuth::Verified => {
             let roots = Arc::new(roots(settings.ca.as_deref())?);
-            let verifier = |optional: bool| {
-                let builder =
-                    WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
-                let builder = if optional {
-                    builder.allow_unauthenticated()
-                } else {
-                    builder
-                };
-                builder.build().map_err(|error| match error {
-                    rustls::server::VerifierBuilderError::NoRootAnchors => TlsError::NoRoots,
-                    other => TlsError::Setup(Error::General(other.to_string())),
-                })
-            };
-            let verifier = verifier(optional)?;
+            let mut builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
+            if optional {
+                builder = builder.allow_unauthenticated();
+            }
+            let verifier = builder.build().map_err(|error| match error {
+                rustls::server::VerifierBuilderError::NoRootAnchors => TlsError::NoRoots,
+                other => TlsError::Setup(Error::General(other.to_string())),
+            })?;
             (Arc::clone(&verifier), Some(verifier))
         }
     };
