@@ -236,12 +236,6 @@ impl Keyring {
         self.core.stats()
     }
 
-    /// The store under it.
-    #[must_use]
-    pub fn store(&self) -> &Arc<dyn KeyStore> {
-        &self.core.store
-    }
-
     /// Lets running writes end, stops everything else, and closes the store. To be called after the last request, once the
     /// [`Background`] is gone.
     pub async fn close(&self) {
