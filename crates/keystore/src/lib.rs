@@ -30,6 +30,7 @@ pub mod conformance;
 mod entry;
 mod error;
 mod limited;
+mod maintenance;
 mod measured;
 pub mod memory;
 mod op;
@@ -44,6 +45,9 @@ use kes_crypto::SecretBytes;
 pub use entry::{Entry, EntryName, Page};
 pub use error::{BoxError, StoreError};
 pub use limited::{Limited, Limits, TimedOut, Waited};
+pub use maintenance::{
+    Backup, CommitTimes, Connected, Maintenance, SealInfo, StoreGauges, StoreInfo,
+};
 pub use measured::{Measured, Observer, Outcome};
 pub use memory::MemoryStore;
 pub use op::StoreOp;
