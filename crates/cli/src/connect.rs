@@ -33,7 +33,8 @@ enum Backend<'a> {
 fn backend(settings: &KeyStoreSettings) -> anyhow::Result<Backend<'_>> {
     match settings {
         KeyStoreSettings::Fs(fs) => Ok(Backend::Fs(fs)),
-        KeyStoreSettings::Vault(_)
+        KeyStoreSettings::Embedded(_)
+        | KeyStoreSettings::Vault(_)
         | KeyStoreSettings::Fortanix(_)
         | KeyStoreSettings::Gemalto(_)
         | KeyStoreSettings::Gcp(_)

@@ -9,6 +9,8 @@ use crate::secret::SecretText;
 /// Where keys are stored. There is always exactly one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyStoreSettings {
+    /// One encrypted file.
+    Embedded(Embedded),
     /// A folder.
     Fs(Fs),
     /// `HashiCorp` Vault or `OpenBao`.
@@ -32,6 +34,7 @@ impl KeyStoreSettings {
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
+            Self::Embedded(_) => "embedded",
             Self::Fs(_) => "fs",
             Self::Vault(_) => "vault",
             Self::Fortanix(_) => "fortanix.sdkms",
@@ -44,11 +47,19 @@ impl KeyStoreSettings {
     }
 
     /// The files and folders that the settings name and that a connection is made from. A reload connects anew when
-    /// one of them changed. The folder of keys itself is not one of them.
+    /// one of them changed. What holds the keys itself is not one of them.
     #[must_use]
     pub fn files(&self) -> Vec<&Path> {
         let mut files: Vec<&PathBuf> = Vec::new();
         match self {
+            Self::Embedded(Embedded {
+                path: _,
+                seals,
+                undelete: _,
+            }) => files.extend(seals.iter().filter_map(|seal| match seal {
+                SealSettings::File(file) => Some(file),
+                SealSettings::Variable { .. } => None,
+            })),
             Self::Fs(Fs { path: _ }) => {}
             Self::Vault(vault) => {
                 files.extend(&vault.tls.ca);
@@ -75,6 +86,36 @@ impl KeyStoreSettings {
         }
         files.into_iter().map(PathBuf::as_path).collect()
     }
+}
+
+/// One encrypted file, which this program keeps itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Embedded {
+    /// The file. It need not exist; its folder must.
+    pub path: PathBuf,
+    /// What the store's root key is wrapped with: the first one wraps, any one unwraps. Never empty.
+    pub seals: Vec<SealSettings>,
+    /// How long a deleted key can be brought back. Zero: it is gone at once.
+    pub undelete: Duration,
+}
+
+impl Embedded {
+    /// The default of `undelete`: a mistake is most often noticed within a working week.
+    pub const UNDELETE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+}
+
+/// Where the key of a seal is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SealSettings {
+    /// In a file, which has not been opened.
+    File(PathBuf),
+    /// In an environment variable, which has been read, but not decoded.
+    Variable {
+        /// Name of the variable.
+        name: String,
+        /// What it holds.
+        value: SecretText,
+    },
 }
 
 /// A folder with one file a key.

@@ -40,7 +40,7 @@ mod yaml;
 pub use diagnostic::{Diagnostic, LoadError};
 pub use keystore::KeyStoreSettings;
 pub use level::{BadLevel, LogLevel};
-pub use load::{Environment, Loaded, Overrides, load, parse};
+pub use load::{Environment, Loaded, Overrides, load, load_keystore, parse, parse_keystore};
 pub use secret::SecretText;
 pub use settings::{
     Admin, ApiOverride, AuthMode, BadAddress, BadAuthMode, Cache, Limits, ListenAddress, Log,

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use zeroize::Zeroizing;
 
 use crate::diagnostic::{Diagnostic, LoadError};
+use crate::keystore::KeyStoreSettings;
 use crate::legacy;
 use crate::reader::{Checked, Context};
 use crate::schema;
@@ -52,15 +53,27 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong with it at once.
 pub fn load(path: &Path, overrides: &Overrides, environment: &Environment<'_>) -> Result<Loaded, LoadError> {
-    let name = path.to_string_lossy();
-    match read(path) {
-        Ok(text) => parse(&text, &name, overrides, environment),
-        Err(message) => {
-            let cx = Context::new(&name, environment);
-            let reported = cx.error(None, "", message);
-            cx.finish(Err(reported))
-        }
-    }
+    let text = read_or_report(path, environment)?;
+    parse(&text, &path.to_string_lossy(), overrides, environment)
+}
+
+/// Reads the section `keystore` of the configuration file `path`, and nothing else of it, for what needs a key store but
+/// no server: the other sections may be wrong or missing. Also gives what is suspicious about it.
+///
+/// # Errors
+/// Everything that is wrong with the section at once.
+pub fn load_keystore(
+    path: &Path,
+    environment: &Environment<'_>,
+) -> Result<(KeyStoreSettings, Vec<Diagnostic>), LoadError> {
+    let text = read_or_report(path, environment)?;
+    parse_keystore(&text, &path.to_string_lossy(), environment)
+}
+
+fn read_or_report(path: &Path, environment: &Environment<'_>) -> Result<Zeroizing<String>, LoadError> {
+    let cx = Context::new(&path.to_string_lossy(), environment);
+    let text = read(path).map_err(|message| cx.error(None, "", message));
+    Ok(cx.finish(text)?.0)
 }
 
 /// The text of a file. Zeroed, since it may have secrets in it.
@@ -101,6 +114,21 @@ pub fn parse(
 ) -> Result<Loaded, LoadError> {
     let cx = Context::new(name, environment);
     let settings = document(&cx, text, name).and_then(|root| schema::settings(&cx, &root, overrides));
+    let (settings, warnings) = cx.finish(settings)?;
+    Ok(Loaded { settings, warnings })
+}
+
+/// Reads the section `keystore` of the text of a configuration file, as [`load_keystore`] does.
+///
+/// # Errors
+/// Everything that is wrong with the section at once.
+pub fn parse_keystore(
+    text: &str,
+    name: &str,
+    environment: &Environment<'_>,
+) -> Result<(KeyStoreSettings, Vec<Diagnostic>), LoadError> {
+    let cx = Context::new(name, environment);
+    let settings = document(&cx, text, name).and_then(|root| schema::keystore_alone(&cx, &root));
     cx.finish(settings)
 }
 

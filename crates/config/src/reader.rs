@@ -13,9 +13,8 @@ use zeroize::Zeroizing;
 use crate::diagnostic::{Diagnostic, LoadError};
 use crate::duration;
 use crate::legacy;
-use crate::load::{Environment, Loaded};
+use crate::load::Environment;
 use crate::secret::SecretText;
-use crate::settings::Settings;
 use crate::yaml::{Entry, Kind, Node, Position};
 
 /// Proof that an error has been reported. Whoever holds one has no value and nothing more to say.
@@ -89,15 +88,15 @@ impl<'e> Context<'e> {
     }
 
     /// What came out of it all.
-    pub(crate) fn finish(self, settings: Checked<Settings>) -> Result<Loaded, LoadError> {
+    pub(crate) fn finish<T>(self, read: Checked<T>) -> Result<(T, Vec<Diagnostic>), LoadError> {
         let sorted = |diagnostics: RefCell<Vec<Diagnostic>>| {
             let mut diagnostics = diagnostics.into_inner();
             diagnostics.sort_by_key(|d| (d.line.is_none(), d.line, d.column));
             diagnostics
         };
         let (errors, warnings) = (sorted(self.errors), sorted(self.warnings));
-        match settings {
-            Ok(settings) if errors.is_empty() => Ok(Loaded { settings, warnings }),
+        match read {
+            Ok(read) if errors.is_empty() => Ok((read, warnings)),
             _ => Err(LoadError { errors, warnings }),
         }
     }
@@ -113,16 +112,21 @@ impl<'e> Context<'e> {
             let message = "what stands between `${` and `}` must be the name of one environment variable";
             return Err(self.error(Some(text.at), key, message));
         }
-        let Some(value) = (self.environment)(&name) else {
+        let Some(value) = self.variable(&name) else {
             return Err(self.error(
                 Some(text.at),
                 key,
                 format!("the environment variable {name} is not set"),
             ));
         };
-        text.value = Zeroizing::new(value);
+        text.value = value;
         text.variable = Some(name);
         Ok(text)
+    }
+
+    /// What the environment variable `name` holds.
+    pub(crate) fn variable(&self, name: &str) -> Option<Zeroizing<String>> {
+        (self.environment)(name).map(Zeroizing::new)
     }
 
     /// The text of a scalar where variables have no meaning.
@@ -148,7 +152,7 @@ impl<'e> Context<'e> {
         match &node.kind {
             Kind::Null => true,
             Kind::Scalar(text) => match variable(text) {
-                Some(name) => (self.environment)(name).is_some_and(|value| Zeroizing::new(value).is_empty()),
+                Some(name) => self.variable(name).is_some_and(|value| value.is_empty()),
                 None => text.is_empty(),
             },
             Kind::List(items) => items.iter().all(|item| self.is_blank(item)),
@@ -494,7 +498,7 @@ fn variable(text: &str) -> Option<&str> {
     text.trim().strip_prefix("${")?.strip_suffix('}').map(str::trim)
 }
 
-fn is_variable_name(text: &str) -> bool {
+pub(crate) fn is_variable_name(text: &str) -> bool {
     !text.is_empty()
         && text
             .bytes()

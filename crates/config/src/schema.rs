@@ -1,6 +1,7 @@
 //! What a configuration file may say: its sections, their keys and what is checked. One module a section.
 
 mod api;
+mod embedded;
 mod keystore;
 mod policy;
 mod reach;
@@ -11,6 +12,7 @@ use std::collections::HashMap;
 
 use kes_types::{Identity, KeyName};
 
+use crate::keystore::KeyStoreSettings;
 use crate::legacy;
 use crate::level::LogLevel;
 use crate::load::Overrides;
@@ -65,6 +67,14 @@ pub(crate) fn settings(cx: &Context<'_>, root: &Node, overrides: &Overrides) -> 
         limits: limits?,
         keystore: keystore?,
     })
+}
+
+/// Reads the section `keystore` of a file, whatever the others say or lack.
+pub(crate) fn keystore_alone(cx: &Context<'_>, root: &Node) -> Checked<KeyStoreSettings> {
+    cx.check_duplicates(root);
+    let mut root = Section::root(cx, root)?;
+    let section = root.section(cx, "keystore")?;
+    keystore::read(cx, section)
 }
 
 fn check_version(cx: &Context<'_>, root: &mut Section<'_>) -> Checked<()> {
@@ -291,7 +301,7 @@ fn body_memory(text: &str) -> Result<u64, &'static str> {
 /// To guess what belongs where could grant what nobody meant to grant, so this only says what happened.
 fn report_lost_indentation(cx: &Context<'_>, root: &Section<'_>) {
     const SECTIONS: [&str; 6] = ["admin", "tls", "policy", "cache", "log", "keystore"];
-    const INNER_KEYS: [&str; 14] = [
+    const INNER_KEYS: [&str; 15] = [
         "identity",
         "key",
         "cert",
@@ -301,6 +311,7 @@ fn report_lost_indentation(cx: &Context<'_>, root: &Section<'_>) {
         "expiry",
         "error",
         "audit",
+        "embedded",
         "fs",
         "vault",
         "aws",

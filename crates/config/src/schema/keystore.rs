@@ -6,7 +6,7 @@ use crate::keystore::{
 };
 use crate::legacy;
 use crate::reader::{Checked, Context, Reported, Section, Text};
-use crate::schema::vault;
+use crate::schema::{embedded, vault};
 
 /// A key store and where it stands.
 struct Backend {
@@ -18,7 +18,13 @@ struct Backend {
     read: fn(&Context<'_>, &mut Section<'_>) -> Checked<KeyStoreSettings>,
 }
 
-const BACKENDS: [Backend; 8] = [
+const BACKENDS: [Backend; 9] = [
+    Backend {
+        vendor: "embedded",
+        product: None,
+        selectors: &["seal", "path"],
+        read: embedded::read,
+    },
     Backend {
         vendor: "fs",
         product: None,
@@ -119,8 +125,9 @@ pub(crate) fn read(cx: &Context<'_>, mut keystore: Section<'_>) -> Checked<KeySt
     Err(match blank.as_mut_slice() {
         [(backend, section)] => backend.not_selected(cx, section),
         _ => {
-            let message = "no key store is configured: `keystore.fs` keeps keys in a folder, and `--dev` starts a \
-                           server without a configuration that keeps them in memory";
+            let message = "no key store is configured: `keystore.embedded` keeps keys in one encrypted file, which \
+                           `kes init DIR` sets up, and `--dev` starts a server without a configuration that keeps \
+                           them in memory";
             cx.error(at, "keystore", message)
         }
     })

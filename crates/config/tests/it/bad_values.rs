@@ -130,7 +130,7 @@ fn general_settings() {
             without("keystore"),
             0,
             "keystore",
-            "`keystore.fs` keeps keys in a folder, and `--dev`",
+            "`keystore.embedded` keeps keys in one encrypted file, which `kes init DIR` sets up, and `--dev`",
         ),
         (
             minimal("").replace("disabled", "' '"),

@@ -552,7 +552,7 @@ fn one_key_store_must_be_chosen() {
             "fs: {path: ''}\nvault: {endpoint: ''}",
             4,
             "",
-            "`keystore.fs` keeps keys in a folder, and `--dev`",
+            "`keystore.embedded` keeps keys in one encrypted file",
         ),
         ("{}", 4, "", "no key store is configured"),
         ("- fs", 4, "", "must be a section"),

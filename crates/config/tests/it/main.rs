@@ -2,6 +2,7 @@
 
 mod bad_values;
 mod documents;
+mod embedded;
 mod environment;
 mod everything;
 mod keystores;
@@ -16,6 +17,8 @@ fn environment(name: &str) -> Option<String> {
     let value = match name {
         "ADMIN" => "AA11223344556677889900aabbccddeeff00112233445566778899aabbccddee",
         "EMPTY" => "",
+        "BLANK" => " \n",
+        "SEAL" => "the seal's key",
         "FIVE_MINUTES" => "5m",
         "TRUE" => "true",
         "PORT" => ":1234",

@@ -38,7 +38,16 @@ log: {error: hunter2, audit: hunter2}
 limits: {connections: hunter2, body_memory: hunter2, log_streams: hunter2}
 ";
 
-const KEYSTORES: [&str; 8] = [
+const KEYSTORES: [&str; 9] = [
+    "embedded:
+    path: hunter2
+    seal:
+      - file: hunter2
+      - env: hunter2
+      - file: hunter2
+        env: hunter2
+      - other: hunter2
+    undelete: hunter2",
     "fs:\n    path: hunter2\n    other: hunter2",
     "vault:
     endpoint: hunter2
@@ -182,6 +191,7 @@ fn no_error_and_no_warning_has_a_value_in_it() {
 #[test]
 fn debug_output_of_settings_has_no_secret_in_it() {
     for keystore in [
+        "embedded: {path: p, seal: {env: SEAL}}",
         "vault: {endpoint: e, approle: {id: hunter2, secret: hunter2}}",
         "vault: {endpoint: e, kubernetes: {role: r, jwt: hunter2}}",
         "fortanix: {sdkms: {endpoint: e, credentials: {key: hunter2}}}",
@@ -196,6 +206,9 @@ fn debug_output_of_settings_has_no_secret_in_it() {
         );
         let settings = super::settings(&text);
         let shown = format!("{settings:?} {settings:#?}");
-        assert!(!shown.contains(SECRET), "{shown}");
+        assert!(
+            !shown.contains(SECRET) && !shown.contains("the seal's key"),
+            "{shown}"
+        );
     }
 }
