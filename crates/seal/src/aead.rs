@@ -96,6 +96,11 @@ impl Purpose {
         self.0.extend_from_slice(part);
         self
     }
+
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// A nonce for one box.

@@ -63,7 +63,7 @@ pub enum SealError {
         version: u8,
     },
     /// More than can be stored.
-    #[error("{length} bytes are more than the {limit} that can be sealed")]
+    #[error("has {length} bytes, more than the {limit} that are possible")]
     TooLarge {
         /// How much it is.
         length: usize,
@@ -126,7 +126,7 @@ pub enum OpenError {
         given: Vec<(SealId, String)>,
     },
     /// A seal that should have done does not give the root key.
-    #[error("{store}: the root key was not unwrapped with {seal} ({place})")]
+    #[error("{store}: the wrapping by {seal} ({place}) does not give the root key")]
     Unwrap {
         /// Which store.
         store: String,
@@ -169,7 +169,7 @@ pub enum OpenError {
     },
     /// The header is a genuine one of this store, but not its newest.
     #[error(
-        "{store}: the header is of generation {found}, but the store is at generation {expected}: somebody has put an older header, or an older generation record, in place of the newest"
+        "{store}: the header (generation {found}) is not the one that was written last (generation {expected}): an older header or generation record, or that of a copy of the store, was put in its place"
     )]
     OldHeader {
         /// Which store.

@@ -1,5 +1,6 @@
 //! The header of a sealed store: which store it is, and its root key, wrapped by one seal or several.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use kes_types::Timestamp;
@@ -70,6 +71,10 @@ impl Header {
         let wrappings = (0..count)
             .map(|_| Wrapping::parse(&mut reader))
             .collect::<Result<Vec<_>, _>>()?;
+        let ids: BTreeSet<_> = wrappings.iter().map(Wrapping::id).collect();
+        if ids.len() != wrappings.len() {
+            return Err(HeaderError::Malformed("it has two wrappings by the same seal"));
+        }
         let seal = reader.array().ok_or(HeaderError::TooShort)?;
         if !reader.rest().is_empty() {
             return Err(HeaderError::Malformed("it has bytes after its end"));

@@ -29,6 +29,8 @@ mod reader;
 mod seal;
 mod sealed;
 mod store_key;
+#[cfg(test)]
+mod vectors;
 
 pub use error::{HeaderPart, OpenError, SealError};
 pub use header::{FORMAT, Header, HeaderError, HeaderRecord, MAX_HEADER, MAX_WRAPPINGS, Wrapping};

@@ -289,9 +289,12 @@ impl<S: HeaderStore + ?Sized> KeyStore for Sealed<S> {
         let sealed = self
             .key
             .seal_value(name.as_str(), value)
-            .map_err(|error| StoreError::Backend {
+            .map_err(|source| StoreError::Backend {
                 store: self.to_string(),
-                source: error.into(),
+                source: Box::new(NotSealed {
+                    name: name.clone(),
+                    source,
+                }),
             })?;
         self.store.create(name, &SecretBytes::new(sealed)).await
     }
@@ -353,6 +356,14 @@ impl Known {
             sources: given(seals),
         }
     }
+}
+
+/// A value could not be sealed.
+#[derive(Debug, thiserror::Error)]
+#[error("the value of {name} was not sealed")]
+struct NotSealed {
+    name: EntryName,
+    source: SealError,
 }
 
 /// What resealing has to do next.
