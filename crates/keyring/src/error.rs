@@ -52,14 +52,20 @@ pub enum Doing {
     Delete,
     /// List keys.
     List,
+    /// Bring back a deleted key.
+    Undelete,
+    /// Describe the store.
+    Info,
+    /// Back up the store.
+    Backup,
 }
 
 impl Doing {
     /// The error for a store that failed at this.
     pub(crate) fn failed(self, source: StoreError) -> KeyringError {
         match (self, source) {
-            (Self::Create, StoreError::Exists) => KeyringError::Exists,
-            (Self::Read | Self::Delete, StoreError::NotFound) => KeyringError::NotFound,
+            (Self::Create | Self::Undelete, StoreError::Exists) => KeyringError::Exists,
+            (Self::Read | Self::Delete | Self::Undelete, StoreError::NotFound) => KeyringError::NotFound,
             (doing, source) => KeyringError::Store { doing, source },
         }
     }
@@ -72,6 +78,9 @@ impl fmt::Display for Doing {
             Self::Read => "read key",
             Self::Delete => "delete key",
             Self::List => "list keys",
+            Self::Undelete => "undelete key",
+            Self::Info => "describe the key store",
+            Self::Backup => "back up the key store",
         })
     }
 }
@@ -162,9 +171,12 @@ mod tests {
             KeyringError::NotFound
         ));
         assert!(matches!(
-            Doing::Create.failed(StoreError::Exists),
-            KeyringError::Exists
+            Doing::Undelete.failed(StoreError::NotFound),
+            KeyringError::NotFound
         ));
+        for doing in [Doing::Create, Doing::Undelete] {
+            assert!(matches!(doing.failed(StoreError::Exists), KeyringError::Exists));
+        }
         assert!(matches!(
             Doing::List.failed(StoreError::NotFound),
             KeyringError::Store {

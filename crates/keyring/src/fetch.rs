@@ -8,18 +8,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kes_keystore::{EntryName, KeyStore, StoreError};
+use kes_keystore::{Connected, EntryName, KeyStore, Maintenance, StoreError};
 use kes_types::{Clock, KeyName};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::cache::{Cache, CacheKey, CacheSettings, CacheStats, Cached, Instant, KeySet, Scope};
 use crate::error::{Doing, KeyringError, share};
 use crate::reach::{Begin, Reach};
 use crate::tasks::Tasks;
+use crate::upkeep::UNDELETES_AT_ONCE;
 
 /// How long the store may take to answer a read. Below the time that a request has, so that its client learns why; above
 /// what a store that bounds itself takes, since that knows better what it waited for.
-const READ_DEADLINE: Duration = Duration::from_secs(12);
+pub(crate) const READ_DEADLINE: Duration = Duration::from_secs(12);
 /// How long the store may take to give a sign of life.
 const PING_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -43,10 +44,14 @@ pub(crate) struct Core {
     pub(crate) writes: Tasks,
     hits: AtomicU64,
     misses: AtomicU64,
+    pub(crate) maintenance: Option<Arc<dyn Maintenance>>,
+    /// Turns to bring back deleted keys.
+    pub(crate) undeletes: Semaphore,
 }
 
 impl Core {
-    pub(crate) fn new(store: Arc<dyn KeyStore>, settings: &CacheSettings, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(connected: Connected, settings: &CacheSettings, clock: Arc<dyn Clock>) -> Self {
+        let Connected { store, maintenance } = connected;
         let now = clock.monotonic().into();
         Self {
             store,
@@ -60,6 +65,8 @@ impl Core {
             writes: Tasks::default(),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            maintenance,
+            undeletes: Semaphore::new(UNDELETES_AT_ONCE),
         }
     }
 
@@ -439,7 +446,11 @@ mod tests {
             offline: Duration::from_secs(3600),
             ..CacheSettings::default()
         };
-        let core = Arc::new(Core::new(Arc::new(MemoryStore::new()), &settings, clock.clone()));
+        let core = Arc::new(Core::new(
+            Arc::new(MemoryStore::new()).into(),
+            &settings,
+            clock.clone(),
+        ));
         core.reach.monitor_started();
         let (scope, name) = (Scope::default(), KeyName::parse("key").unwrap());
         let version = KeyVersion::generate(Algorithm::Aes256, clock.now(), "me").unwrap();

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kes_crypto::{Algorithm, ImportError, KeyVersion};
-use kes_keystore::{EntryName, KeyStore, StoreError};
+use kes_keystore::{Connected, EntryName, StoreError};
 use kes_types::{Clock, KeyName, ListRequest, Timestamp};
 
 use crate::cache::{CacheKey, CacheSettings, CacheStats, Scope};
 use crate::error::share;
 use crate::fetch::Core;
-use crate::{Background, Doing, KeyringError};
+use crate::{Background, Doing, KeyringError, Upkeep};
 
 /// How long the store may take to write. Long, because how a write that was given up has ended is unknown.
-const WRITE_DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Named master keys, over a key store and a cache of parsed keys. See the crate documentation.
 ///
@@ -51,9 +51,9 @@ pub struct KeyPage {
 impl Keyring {
     /// A key ring over `store`. Nothing is asked of the store before somebody asks for a key.
     #[must_use]
-    pub fn new(store: Arc<dyn KeyStore>, settings: CacheSettings, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(store: impl Into<Connected>, settings: CacheSettings, clock: Arc<dyn Clock>) -> Self {
         Self {
-            core: Arc::new(Core::new(store, &settings, clock)),
+            core: Arc::new(Core::new(store.into(), &settings, clock)),
         }
     }
 
@@ -230,6 +230,13 @@ impl Keyring {
         self.core.ping().await.map_err(|error| share(&error))
     }
 
+    /// What operators ask of the store; `None` for a store that looks after itself.
+    #[must_use]
+    pub fn upkeep(&self) -> Option<Upkeep<'_>> {
+        let maintenance = self.core.maintenance.as_ref()?;
+        Some(Upkeep::new(self, maintenance))
+    }
+
     /// How the cache is doing.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
@@ -245,7 +252,7 @@ impl Keyring {
     }
 
     /// Runs a write to its end, whether or not the caller waits for it.
-    async fn write(
+    pub(crate) async fn write(
         &self,
         doing: Doing,
         name: &KeyName,

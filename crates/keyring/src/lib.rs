@@ -40,6 +40,9 @@
 //! them 430 MB. `cargo run --profile dist -p kes-keyring --example million` measures it. Finding a cached key takes one
 //! short lock of one of 64 shards, two reference counts and one atomic store, and allocates nothing.
 //!
+//! A store that this program keeps itself can do more than the contract says: [`Keyring::upkeep`] brings back deleted keys,
+//! describes the store and backs it up.
+//!
 //! [`Keyring::start`] runs what needs a background: the polling, the probe, the refreshing, and the removal of entries that
 //! nobody asks for.
 
@@ -52,9 +55,11 @@ mod monitor;
 mod reach;
 pub mod service;
 mod tasks;
+mod upkeep;
 
 pub use cache::{CacheSettings, CacheStats, Scope};
 pub use crypt::{DataKey, Decrypted, Encrypted, Mac};
 pub use error::{Doing, KeyringError};
 pub use keyring::{KeyInfo, KeyPage, Keyring};
 pub use monitor::Background;
+pub use upkeep::Upkeep;

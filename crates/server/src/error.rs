@@ -23,6 +23,8 @@ pub(crate) const UNREACHABLE: &str = "key store is not reachable";
 pub(crate) const UNAVAILABLE: &str = "key store is unavailable";
 pub(crate) const OVERLOADED: &str = "server is overloaded";
 pub(crate) const TIMED_OUT: &str = "request timed out";
+pub(crate) const UNRECORDED: &str = "the audit log cannot be written";
+pub(crate) const BACKUP_RUNS: &str = "another backup is under way";
 
 /// A request that failed: one text for the client, and what the log may know beyond it.
 #[derive(Debug)]
@@ -108,7 +110,7 @@ impl Failure for ApiError {
     fn unrecorded() -> Self {
         Self {
             retry: true,
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "the audit log cannot be written")
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, UNRECORDED)
         }
     }
 }
@@ -160,6 +162,9 @@ impl ApiError {
             Doing::Read => "failed to read key",
             Doing::Delete => "failed to delete key",
             Doing::List => "failed to list keys",
+            Doing::Undelete => "failed to undelete key",
+            Doing::Info => "failed to describe the key store",
+            Doing::Backup => "failed to back up the key store",
         };
         let answer = match &source {
             StoreError::Exists => Self::bad_request(KEY_EXISTS),
@@ -167,6 +172,10 @@ impl ApiError {
             StoreError::InvalidName { reason } => {
                 Self::bad_request(format!("the key store cannot hold this name: {reason}"))
             }
+            StoreError::Throttled { .. } if doing == Doing::Backup => Self {
+                retry: true,
+                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, BACKUP_RUNS)
+            },
             StoreError::Unreachable { .. }
             | StoreError::Sealed { .. }
             | StoreError::Throttled { .. }
