@@ -13,6 +13,7 @@ use kes_keystore::BoxError;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
+use crate::backup;
 use crate::connection::InProgress;
 use crate::error::ApiError;
 
@@ -133,6 +134,8 @@ pub(crate) enum AnswerBody {
     Events(Stream),
     /// Pages of a listing.
     Pages { pages: Pages, _in_progress: InProgress },
+    /// Pieces of a backup.
+    Backup(backup::Pieces),
 }
 
 impl Body for AnswerBody {
@@ -150,6 +153,9 @@ impl Body for AnswerBody {
                 .poll_recv(cx)
                 .map(|event| event.map(|event| Ok(Frame::data(event)))),
             Self::Pages { pages, .. } => pages.as_mut().poll_frame(cx),
+            Self::Backup(pieces) => pieces
+                .poll_next(cx)
+                .map(|piece| piece.map(|piece| piece.map(Frame::data))),
         }
     }
 
@@ -160,7 +166,7 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Events(_) | Self::Pages { .. } => SizeHint::default(),
+            Self::Events(_) | Self::Pages { .. } | Self::Backup(_) => SizeHint::default(),
         }
     }
 }

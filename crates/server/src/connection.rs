@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -84,6 +85,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: Socket
         async move {
             tokio::select! {
                 () = shutdown.cut.cancelled() => End::Cut,
+                () = watched.given_up.notified() => End::Cut,
                 () = shutdown.drain.cancelled() => End::Drain,
                 () = watched.overdue(limits.header_timeout, limits.idle_timeout, !is_http2) => End::Overdue,
             }
@@ -104,6 +106,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: Socket
         tokio::select! {
             _ = served => {}
             () = shutdown.cut.cancelled() => {}
+            () = activity.given_up.notified() => {}
             () = activity.idle_for(limits.header_timeout.min(GOODBYE)) => {}
         }
     } else {
@@ -117,6 +120,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: Socket
         tokio::select! {
             _ = served => {}
             () = shutdown.cut.cancelled() => {}
+            () = activity.given_up.notified() => {}
         }
     }
 }
@@ -124,7 +128,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: Socket
 /// Why a connection ends that would go on by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// The server is told to close.
+    /// The server is told to close, or the client does not take an answer.
     Cut,
     /// The server takes no further requests.
     Drain,
@@ -173,6 +177,8 @@ pub(crate) struct Activity {
     idle_since: AtomicU64,
     /// Microseconds after `opened`; 0 while the client takes what it is sent.
     blocked_since: AtomicU64,
+    /// Told when the connection has to be closed, whatever it is doing.
+    pub(crate) given_up: Notify,
 }
 
 /// A request that is being answered.
@@ -180,13 +186,14 @@ pub(crate) struct Activity {
 pub(crate) struct InProgress(Arc<Activity>);
 
 impl Activity {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             opened: Instant::now(),
             requests: AtomicUsize::new(0),
             reading_since: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
+            given_up: Notify::new(),
         }
     }
 
@@ -266,6 +273,13 @@ impl Activity {
                 None => sleep_until(now + limit).await,
             }
         }
+    }
+}
+
+impl InProgress {
+    /// What its connection is doing.
+    pub(crate) fn activity(&self) -> Arc<Activity> {
+        Arc::clone(&self.0)
     }
 }
 

@@ -5,6 +5,7 @@ mod keys;
 mod listing;
 mod logs;
 mod policies;
+mod store;
 mod system;
 
 use http::HeaderMap;
@@ -62,6 +63,9 @@ pub(crate) async fn run(mut request: Permitted<'_>) -> Result<Reply, ApiError> {
         Verb::ListIdentities => listing::identities(request),
         Verb::ErrorLog => logs::error(&request),
         Verb::AuditLog => logs::audit(&request),
+        Verb::UndeleteKey => Box::pin(store::undelete(&mut request)).await,
+        Verb::StoreInfo => Box::pin(store::info(&mut request)).await,
+        Verb::StoreBackup => Box::pin(store::backup(&mut request)).await,
     }
 }
 

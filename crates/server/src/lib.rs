@@ -11,10 +11,13 @@
 //!   (`handlers`), audit (`audit`);
 //! * `error` turns what went wrong into what clients see.
 //!
+//! `backup` sends backups of a key store that the server keeps itself; what else operators ask of one is among the handlers.
+//!
 //! `state` holds what requests share: an immutable snapshot behind an atomic swap. `events` writes the audit and the error
 //! log, in order, to the console and to whoever follows them over HTTP. `metrics` counts.
 
 mod audit;
+mod backup;
 mod body;
 mod connection;
 mod error;

@@ -118,6 +118,7 @@ impl Server {
     /// Stops accepting, lets requests finish for at most `grace`, then closes everything, the key ring last.
     pub async fn shutdown(mut self, grace: Duration) {
         self.shutdown.drain.cancel();
+        self.shared.streams.end();
         self.shared.audit.close();
         self.shared.error_log.events().close();
         self.connections.close();

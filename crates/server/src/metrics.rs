@@ -2,13 +2,15 @@
 //!
 //! The names without `_total` and the families with one sample are what existing dashboards and SDKs read: an SDK refuses
 //! a family without a sample, and more than one sample in any family that it knows but the three request counters.
+//!
+//! What is measured of a key store that the server keeps itself is there only with such a store.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use kes_keystore::{Observer, Outcome, StoreOp};
-use kes_types::Verb;
+use kes_keystore::{CommitTimes, Observer, Outcome, StoreGauges, StoreOp};
+use kes_types::{Timestamp, Verb};
 
 use crate::system::Usage;
 
@@ -65,21 +67,35 @@ impl<const N: usize> Histogram<N> {
     }
 
     fn write(&self, out: &mut String, name: &str, label: &str, bounds: impl Iterator<Item = f64>) {
-        let mut total = 0;
-        let comma = if label.is_empty() { "" } else { "," };
-        for (count, bound) in self.counts.iter().zip(bounds.map(Some).chain([None])) {
-            total += count.load(Ordering::Relaxed);
-            let bound = bound.map_or_else(|| "+Inf".to_owned(), |bound| bound.to_string());
-            _ = writeln!(out, "{name}_bucket{{{label}{comma}le=\"{bound}\"}} {total}");
-        }
-        let braces = if label.is_empty() {
-            String::new()
-        } else {
-            format!("{{{label}}}")
-        };
-        let sum = Duration::from_nanos(self.sum_nanos.load(Ordering::Relaxed)).as_secs_f64();
-        _ = writeln!(out, "{name}_sum{braces} {sum}\n{name}_count{braces} {total}");
+        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
+        let sum = Duration::from_nanos(self.sum_nanos.load(Ordering::Relaxed));
+        write_histogram(out, name, label, bounds, counts, sum);
     }
+}
+
+/// The samples of a histogram. `counts` has one more element than `bounds`.
+fn write_histogram(
+    out: &mut String,
+    name: &str,
+    label: &str,
+    bounds: impl Iterator<Item = f64>,
+    counts: impl Iterator<Item = u64>,
+    sum: Duration,
+) {
+    let mut total = 0;
+    let comma = if label.is_empty() { "" } else { "," };
+    for (count, bound) in counts.zip(bounds.map(Some).chain([None])) {
+        total += count;
+        let bound = bound.map_or_else(|| "+Inf".to_owned(), |bound| bound.to_string());
+        _ = writeln!(out, "{name}_bucket{{{label}{comma}le=\"{bound}\"}} {total}");
+    }
+    let braces = if label.is_empty() {
+        String::new()
+    } else {
+        format!("{{{label}}}")
+    };
+    let sum = sum.as_secs_f64();
+    _ = writeln!(out, "{name}_sum{braces} {sum}\n{name}_count{braces} {total}");
 }
 
 #[derive(Debug, Default)]
@@ -212,6 +228,9 @@ pub(crate) struct Readings<'a> {
     pub(crate) cache_entries: u64,
     pub(crate) cache_evicted: u64,
     pub(crate) online: bool,
+    /// Of a key store that the server keeps itself.
+    pub(crate) store: Option<&'a StoreGauges>,
+    pub(crate) now: Timestamp,
     pub(crate) certificate_expires: i64,
     pub(crate) version: &'a str,
     pub(crate) commit: &'a str,
@@ -230,6 +249,8 @@ impl Metrics {
             cache_entries,
             cache_evicted,
             online,
+            store,
+            now,
             certificate_expires,
             version,
             commit,
@@ -347,6 +368,9 @@ impl Metrics {
             "Time from request to answer by operation in seconds.",
         );
         for (verb, histogram) in Verb::ALL.iter().zip(self.by_verb.iter()) {
+            if verb.is_maintenance() && store.is_none() {
+                continue;
+            }
             let label = format!("operation=\"{}\"", verb.label());
             let bounds = FINE_BUCKETS
                 .iter()
@@ -413,6 +437,9 @@ impl Metrics {
                     }
                 };
             }
+        }
+        if let Some(store) = store {
+            write_store(out, store, now);
         }
         head(
             out,
@@ -507,6 +534,50 @@ impl Metrics {
     }
 }
 
+/// Measurements of a key store that the server keeps itself.
+fn write_store(out: &mut String, gauges: &StoreGauges, now: Timestamp) {
+    let StoreGauges {
+        keys,
+        deleted,
+        size,
+        last_backup,
+        commits: CommitTimes { counts, sum },
+    } = gauges;
+    one(
+        out,
+        "kes_store_keys",
+        "gauge",
+        "Number of keys in the key store.",
+        keys,
+    );
+    let help = "Number of deleted keys that can be brought back.";
+    one(out, "kes_store_deleted_keys", "gauge", help, deleted);
+    one(
+        out,
+        "kes_store_size_bytes",
+        "gauge",
+        "Size of the key store.",
+        size,
+    );
+    let help = "When the last backup was read to its end, in seconds since 1970; 0 if there is none.";
+    let last = last_backup.map_or(0, Timestamp::unix_timestamp);
+    one(out, "kes_store_last_backup_seconds", "gauge", help, last);
+    // Without a backup there is no age: a zero would look like a fresh one.
+    if let Some(last) = *last_backup {
+        let help = "Seconds since the last backup was read to its end; absent if there is none.";
+        let age = (now - last).max(time::Duration::ZERO).whole_seconds();
+        one(out, "kes_store_backup_age_seconds", "gauge", help, age);
+    }
+    let (name, bounds) = ("kes_store_commit_seconds", CommitTimes::BOUNDS.into_iter());
+    head(
+        out,
+        name,
+        "histogram",
+        "Time that the key store took to put changes on disk in seconds.",
+    );
+    write_histogram(out, name, "", bounds, counts.iter().copied(), *sum);
+}
+
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
@@ -518,9 +589,15 @@ fn one(out: &mut String, name: &str, kind: &str, help: &str, value: impl std::fm
 
 #[cfg(test)]
 mod tests {
+    use kes_types::{Clock as _, ManualClock};
+
     use super::*;
 
     fn encode(metrics: &Metrics) -> String {
+        encode_with(metrics, None)
+    }
+
+    fn encode_with(metrics: &Metrics, store: Option<&StoreGauges>) -> String {
         metrics.encode(&Readings {
             usage: Usage::now(),
             uptime: Duration::from_secs(7),
@@ -531,6 +608,8 @@ mod tests {
             cache_entries: 4,
             cache_evicted: 0,
             online: true,
+            store,
+            now: ManualClock::default().now(),
             certificate_expires: 5,
             version: "v",
             commit: "c",
@@ -539,7 +618,17 @@ mod tests {
 
     #[test]
     fn every_family_has_help_type_and_a_sample() {
-        let text = encode(&Metrics::default());
+        let without = families(&encode(&Metrics::default()));
+        assert!(without > 25, "{without}");
+        let mut store = StoreGauges::default();
+        let with = families(&encode_with(&Metrics::default(), Some(&store)));
+        assert_eq!(with, without + 5);
+        store.last_backup = Some(ManualClock::default().now());
+        let with = families(&encode_with(&Metrics::default(), Some(&store)));
+        assert_eq!(with, without + 6);
+    }
+
+    fn families(text: &str) -> usize {
         let mut families = 0;
         let mut lines = text.lines().peekable();
         while let Some(help) = lines.next() {
@@ -555,7 +644,62 @@ mod tests {
             assert!(samples > 0, "{name}");
             families += 1;
         }
-        assert!(families > 25, "{families}");
+        families
+    }
+
+    #[test]
+    fn a_key_store_of_ours_is_measured_and_no_other_is() {
+        let metrics = Metrics::default();
+        metrics.answered(Some(Verb::StoreInfo), 200, Duration::from_micros(20));
+        let text = encode(&metrics);
+        assert!(
+            !text.contains("kes_store_") && !text.contains("store_info"),
+            "{text}"
+        );
+
+        let mut gauges = StoreGauges {
+            keys: 7,
+            deleted: 2,
+            size: 1_589_248,
+            last_backup: None,
+            commits: CommitTimes {
+                counts: [1, 0, 2, 0, 0, 0, 0, 0, 0, 3],
+                sum: Duration::from_millis(9_500),
+            },
+        };
+        let text = encode_with(&metrics, Some(&gauges));
+        for line in [
+            "kes_store_keys 7",
+            "kes_store_deleted_keys 2",
+            "kes_store_size_bytes 1589248",
+            "kes_store_last_backup_seconds 0",
+            "kes_store_commit_seconds_bucket{le=\"0.001\"} 1",
+            "kes_store_commit_seconds_bucket{le=\"0.0025\"} 1",
+            "kes_store_commit_seconds_bucket{le=\"0.005\"} 3",
+            "kes_store_commit_seconds_bucket{le=\"2.5\"} 3",
+            "kes_store_commit_seconds_bucket{le=\"+Inf\"} 6",
+            "kes_store_commit_seconds_sum 9.5",
+            "kes_store_commit_seconds_count 6",
+            "kes_operation_time_count{operation=\"store_info\"} 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+        assert!(!text.contains("kes_store_backup_age_seconds"));
+
+        let now = ManualClock::default().now();
+        for (last, age) in [
+            (now - Duration::from_secs(90), 90),
+            (now + Duration::from_secs(90), 0),
+        ] {
+            gauges.last_backup = Some(last);
+            let text = encode_with(&metrics, Some(&gauges));
+            let at = format!("kes_store_last_backup_seconds {}\n", last.unix_timestamp());
+            assert!(text.contains(&at), "{text}");
+            assert!(
+                text.contains(&format!("kes_store_backup_age_seconds {age}\n")),
+                "{text}"
+            );
+        }
     }
 
     #[test]

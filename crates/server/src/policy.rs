@@ -115,6 +115,16 @@ impl Access {
 }
 
 impl Role<'_> {
+    /// Why what is the admin's alone is not allowed, or `None` if it is.
+    pub(crate) fn refusal_of_maintenance(&self) -> Option<String> {
+        match self {
+            Self::Admin => None,
+            Self::User(..) | Self::Unknown => {
+                Some("only the admin may do this, whatever policies say".to_owned())
+            }
+        }
+    }
+
     /// Why `operation` is not allowed, or `None` if it is.
     pub(crate) fn refusal(&self, operation: &Operation<'_>) -> Option<String> {
         let (name, policy) = match self {
@@ -221,6 +231,16 @@ mod tests {
         );
         assert!(access.role(&identity("other")).refusal(&STATUS).is_some());
         assert_eq!(access.identities(), ["app", "root"]);
+    }
+
+    #[test]
+    fn no_policy_allows_what_is_the_admins_alone() {
+        let settings = [policy("app", &["*", "/v1/store/info"], &[], &["app"])];
+        let access = Access::new(Some(identity("root")), &settings).unwrap();
+        assert_eq!(access.role(&identity("root")).refusal_of_maintenance(), None);
+        for other in ["app", "stranger"] {
+            assert!(access.role(&identity(other)).refusal_of_maintenance().is_some());
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use tracing::{debug, error, warn};
 use crate::audit::RequestAudit;
 use crate::body::{self, AnswerBody};
 use crate::connection::Connection;
-use crate::error::{ApiError, NO_CERTIFICATE, OVERLOADED, TWO_CERTIFICATES};
+use crate::error::{ApiError, NO_CERTIFICATE, TWO_CERTIFICATES, UNRECORDED};
 use crate::handlers::{self, Reply};
 use crate::identity::Peer;
 use crate::log::chain;
@@ -53,7 +53,7 @@ pub(crate) async fn handle(
         body,
     };
     let answer = match verb {
-        Some(Verb::CreateKey | Verb::ImportKey | Verb::DeleteKey) => {
+        Some(Verb::CreateKey | Verb::ImportKey | Verb::DeleteKey | Verb::UndeleteKey) => {
             let (connection, snapshot) = (Arc::clone(&connection), Arc::clone(&snapshot));
             let task = shared
                 .tasks
@@ -183,10 +183,10 @@ impl Received {
             }
             // What every client meets at once is logged once a minute; all else each time.
             let verb = audit.verb.unwrap_or(Verb::Version);
-            let throttle = if error.message == OVERLOADED {
-                &shared.overloads
-            } else {
+            let throttle = if error.message == UNRECORDED {
                 &shared.unrecorded
+            } else {
+                &shared.overloads
             };
             let logged = || throttle.admit(None, verb, shared.clock.monotonic()).is_some();
             if !error.retry || logged() {
@@ -285,12 +285,12 @@ impl Authorizer for Gate<'_> {
         if self.auth == Auth::Identity {
             return Ok(grant.permit(Some(principal)));
         }
-        match self
-            .snapshot
-            .access
-            .role(&principal.identity)
-            .refusal(call.operation)
-        {
+        let role = self.snapshot.access.role(&principal.identity);
+        let refusal = match self.auth {
+            Auth::Admin => role.refusal_of_maintenance(),
+            Auth::Open | Auth::Identity | Auth::Policy => role.refusal(call.operation),
+        };
+        match refusal {
             None => Ok(grant.permit(Some(principal))),
             Some(reason) => {
                 self.log_denial(principal, call.operation, &reason);

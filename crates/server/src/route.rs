@@ -1,4 +1,5 @@
-//! The routes: one table, which requests are matched against and `/v1/api` answers.
+//! The routes: one table, which requests are matched against and `/v1/api` answers. Those that look after the key store are
+//! in it only if the server can do that.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -45,6 +46,8 @@ pub(crate) enum Auth {
     Identity,
     /// That a policy permits it.
     Policy,
+    /// That it is the admin.
+    Admin,
 }
 
 const SHORT: Option<Duration> = Some(Duration::from_secs(10));
@@ -75,6 +78,9 @@ const ROUTES: [Route; Verb::ALL.len()] = [
     route(Verb::ListIdentities,   Accepts::Get,    0,        NORMAL, Auth::Policy),
     route(Verb::ErrorLog,         Accepts::Get,    0,        None,   Auth::Policy),
     route(Verb::AuditLog,         Accepts::Get,    0,        None,   Auth::Policy),
+    route(Verb::UndeleteKey,      Accepts::Put,    0,        NORMAL, Auth::Admin),
+    route(Verb::StoreInfo,        Accepts::Get,    0,        NORMAL, Auth::Admin),
+    route(Verb::StoreBackup,      Accepts::Get,    0,        None,   Auth::Admin),
 ];
 
 const fn route(verb: Verb, method: Accepts, max_body: usize, timeout: Option<Duration>, auth: Auth) -> Route {
@@ -138,11 +144,12 @@ impl Matched<'_> {
 
 /// The table with the configuration's overrides.
 #[derive(Clone, Debug)]
-pub(crate) struct Routes([Route; Verb::ALL.len()]);
+pub(crate) struct Routes(Box<[Route]>);
 
 impl Routes {
-    pub(crate) fn new(overrides: &BTreeMap<Verb, RouteSettings>) -> Self {
-        Self(ROUTES.map(|mut route| {
+    /// The routes of a server that can look after its key store, or of one that cannot.
+    pub(crate) fn new(overrides: &BTreeMap<Verb, RouteSettings>, has_maintenance: bool) -> Self {
+        let configured = |mut route: Route| {
             if let Some(settings) = overrides.get(&route.verb) {
                 route.timeout = settings.timeout.or(route.timeout);
                 if settings.skip_auth && route.verb.may_skip_auth() {
@@ -150,7 +157,9 @@ impl Routes {
                 }
             }
             route
-        }))
+        };
+        let served = |route: &Route| has_maintenance || !route.verb.is_maintenance();
+        Self(ROUTES.into_iter().filter(served).map(configured).collect())
     }
 
     /// Whether some route that the configuration opened needs no certificate, so that handshakes must not insist on one.
@@ -232,7 +241,7 @@ mod tests {
     use super::*;
 
     fn find(method: &str, path: &str) -> Result<(Verb, String), u16> {
-        let routes = Routes::new(&BTreeMap::new());
+        let routes = Routes::new(&BTreeMap::new(), true);
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let found = routes.find(&method, path);
         found
@@ -271,6 +280,10 @@ mod tests {
             ("PUT", "/v1/key/bulk/decrypt/a", Verb::BulkDecryptKey, "a"),
             ("GET", "/v1/identity/self/describe", Verb::DescribeSelf, ""),
             ("DELETE", "/v1/key/delete/a", Verb::DeleteKey, "a"),
+            ("PUT", "/v1/key/undelete/a", Verb::UndeleteKey, "a"),
+            ("POST", "/v1/key/undelete/", Verb::UndeleteKey, ""),
+            ("GET", "/v1/store/info", Verb::StoreInfo, ""),
+            ("GET", "/v1/store/backup", Verb::StoreBackup, ""),
         ] {
             assert_eq!(
                 find(method, path),
@@ -293,6 +306,10 @@ mod tests {
             "/v1%2Fkey/create/a",
             "/v1/key%2fcreate/a",
             "/v1/key/create",
+            "/v1/key/undelete",
+            "/v1/store",
+            "/v1/store/info/",
+            "/v1/store/backup/a",
             "/v1/status/",
             "/version/",
             "/V1/status",
@@ -310,7 +327,9 @@ mod tests {
         assert_eq!(find("GET", "/v1/key/create/a"), Err(405));
         assert_eq!(find("HEAD", "/version"), Err(405));
         assert_eq!(find("POST", "/v1/key/list/"), Err(405));
-        let routes = Routes::new(&BTreeMap::new());
+        assert_eq!(find("DELETE", "/v1/key/undelete/a"), Err(405));
+        assert_eq!(find("POST", "/v1/store/backup"), Err(405));
+        let routes = Routes::new(&BTreeMap::new(), false);
         assert_eq!(
             routes.find(&Method::GET, "/v1/key/delete/a").unwrap_err().allow,
             Some("DELETE")
@@ -323,8 +342,14 @@ mod tests {
             skip_auth: true,
             timeout: Some(Duration::from_millis(300)),
         };
-        let overrides = BTreeMap::from([(Verb::Status, settings), (Verb::DecryptKey, settings)]);
-        let routes = Routes::new(&overrides);
+        let closed = [
+            Verb::DecryptKey,
+            Verb::UndeleteKey,
+            Verb::StoreInfo,
+            Verb::StoreBackup,
+        ];
+        let overrides = closed.into_iter().chain([Verb::Status]);
+        let routes = Routes::new(&overrides.map(|verb| (verb, settings)).collect(), true);
         assert!(routes.any_opened());
         let status = routes.find(&Method::GET, "/v1/status").unwrap();
         assert_eq!(
@@ -340,6 +365,46 @@ mod tests {
             api.iter()
                 .any(|route| route.path == "/v1/status" && route.timeout == 1)
         );
-        assert!(!Routes::new(&BTreeMap::new()).any_opened());
+        for (method, path) in [
+            (Method::PUT, "/v1/key/undelete/a"),
+            (Method::GET, "/v1/store/info"),
+            (Method::GET, "/v1/store/backup"),
+        ] {
+            let found = routes.find(&method, path).unwrap();
+            assert_eq!(
+                (found.auth, found.timeout),
+                (Auth::Admin, settings.timeout),
+                "{path}"
+            );
+        }
+        assert!(!Routes::new(&BTreeMap::new(), true).any_opened());
+    }
+
+    #[test]
+    fn what_looks_after_a_key_store_is_the_admins_and_not_there_without_one() {
+        for route in ROUTES {
+            assert_eq!(
+                route.auth == Auth::Admin,
+                route.verb.is_maintenance(),
+                "{}",
+                route.verb
+            );
+        }
+        let routes = Routes::new(&BTreeMap::new(), false);
+        for (method, path) in [
+            (Method::PUT, "/v1/key/undelete/a"),
+            (Method::DELETE, "/v1/key/undelete/a"),
+            (Method::GET, "/v1/store/info"),
+            (Method::GET, "/v1/store/backup"),
+            (Method::PUT, "/v1/store/backup"),
+        ] {
+            assert_eq!(routes.find(&method, path).unwrap_err().status, 404, "{path}");
+        }
+        assert!(
+            !routes
+                .describe()
+                .iter()
+                .any(|route| route.path.contains("store") || route.path.contains("undelete"))
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use kes_keyring::{Background, CacheSettings, Keyring, KeyringError, Scope};
-use kes_keystore::{KeyStore, Limited, Measured};
+use kes_keystore::{Connected, Limited, Measured};
 use kes_types::{Clock, EnclaveName, KeyName, Monotonic, Timestamp};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -52,10 +52,15 @@ impl Environment {
 
     /// A key ring over `store`, bounded and measured.
     #[must_use]
-    pub fn keyring(&self, store: Arc<dyn KeyStore>, cache: CacheSettings) -> Arc<Keyring> {
+    pub fn keyring(&self, store: impl Into<Connected>, cache: CacheSettings) -> Arc<Keyring> {
+        let Connected { store, maintenance } = store.into();
         let measured = Measured::new(store, Arc::clone(&self.metrics) as _, Arc::clone(&self.clock));
         let limited = Limited::new(Arc::new(measured), kes_keystore::Limits::default());
-        Arc::new(Keyring::new(Arc::new(limited), cache, Arc::clone(&self.clock)))
+        let store = Connected {
+            store: Arc::new(limited),
+            maintenance,
+        };
+        Arc::new(Keyring::new(store, cache, Arc::clone(&self.clock)))
     }
 }
 
@@ -163,7 +168,7 @@ impl Snapshot {
             build,
         } = settings;
         let access = Access::new(admin, &policies)?;
-        let routes = Routes::new(&routes);
+        let routes = Routes::new(&routes, lease.keyring().upkeep().is_some());
         let tls = Arc::new(tls::load(&tls_settings, routes.any_opened(), now)?);
         Ok(Self {
             access,
@@ -215,17 +220,18 @@ pub(crate) struct Shared {
     /// Of requests refused for overload, and of those whose audit event found no room.
     pub(crate) overloads: DenialLog,
     pub(crate) unrecorded: DenialLog,
-    /// Requests that run to their end when their client goes away, and key rings that are being closed.
+    /// Requests that run to their end when their client goes away, backups, and key rings that are being closed.
     pub(crate) tasks: TaskTracker,
-    /// Log and audit streams, which would otherwise hold up the end for ever.
+    /// Log and audit streams and backups, which would otherwise hold up the end for ever.
     pub(crate) streams: Streams,
     enclaves: Mutex<HashSet<EnclaveName>>,
 }
 
-/// Log and audit streams that are open.
+/// Log and audit streams that are open, and the end of all streams.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     open: Arc<()>,
+    ended: CancellationToken,
 }
 
 impl Streams {
@@ -233,6 +239,16 @@ impl Streams {
     pub(crate) fn open(&self, limit: usize) -> Option<Arc<()>> {
         let place = Arc::clone(&self.open);
         (Arc::strong_count(&self.open) - 1 <= limit).then_some(place)
+    }
+
+    /// Tells streams to end.
+    pub(crate) fn end(&self) {
+        self.ended.cancel();
+    }
+
+    /// Is cancelled when streams have to end.
+    pub(crate) const fn ended(&self) -> &CancellationToken {
+        &self.ended
     }
 }
 

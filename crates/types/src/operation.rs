@@ -54,11 +54,18 @@ pub enum Verb {
     ErrorLog,
     /// Follow the audit log.
     AuditLog,
+    /// Bring back a deleted master key.
+    UndeleteKey,
+    /// Describe the key store.
+    StoreInfo,
+    /// Back up the key store.
+    StoreBackup,
 }
 
 impl Verb {
-    /// Every verb, in the order of the documentation.
-    pub const ALL: [Self; 23] = [
+    /// Every verb, in the order of the documentation. Those that only some key stores can do ([`Self::is_maintenance`]) come
+    /// last.
+    pub const ALL: [Self; 26] = [
         Self::Version,
         Self::Ready,
         Self::Status,
@@ -82,6 +89,9 @@ impl Verb {
         Self::ListIdentities,
         Self::ErrorLog,
         Self::AuditLog,
+        Self::UndeleteKey,
+        Self::StoreInfo,
+        Self::StoreBackup,
     ];
 
     /// The API path, as policies and the configuration name it. One that ends in `/` is followed by a resource.
@@ -111,6 +121,9 @@ impl Verb {
             Self::ListIdentities => "/v1/identity/list/",
             Self::ErrorLog => "/v1/log/error",
             Self::AuditLog => "/v1/log/audit",
+            Self::UndeleteKey => "/v1/key/undelete/",
+            Self::StoreInfo => "/v1/store/info",
+            Self::StoreBackup => "/v1/store/backup",
         }
     }
 
@@ -137,6 +150,13 @@ impl Verb {
             self,
             Self::Version | Self::Ready | Self::Status | Self::Metrics | Self::Api
         )
+    }
+
+    /// Whether this looks after a key store that the service keeps itself. It is the admin's alone, whatever policies say,
+    /// and nobody's where the key store is a service that looks after itself.
+    #[must_use]
+    pub const fn is_maintenance(self) -> bool {
+        matches!(self, Self::UndeleteKey | Self::StoreInfo | Self::StoreBackup)
     }
 
     /// A short name for metrics and logs.
@@ -166,6 +186,9 @@ impl Verb {
             Self::ListIdentities => "identity_list",
             Self::ErrorLog => "log_error",
             Self::AuditLog => "log_audit",
+            Self::UndeleteKey => "key_undelete",
+            Self::StoreInfo => "store_info",
+            Self::StoreBackup => "store_backup",
         }
     }
 }
@@ -244,6 +267,22 @@ mod tests {
         assert_eq!(
             open,
             ["/version", "/v1/ready", "/v1/status", "/v1/metrics", "/v1/api"]
+        );
+    }
+
+    #[test]
+    fn maintenance_comes_last_and_is_never_opened() {
+        let first = Verb::ALL.iter().position(|verb| verb.is_maintenance()).unwrap();
+        let (others, maintenance) = Verb::ALL.split_at(first);
+        assert!(others.iter().all(|verb| !verb.is_maintenance()));
+        assert!(
+            maintenance
+                .iter()
+                .all(|verb| verb.is_maintenance() && !verb.may_skip_auth())
+        );
+        assert_eq!(
+            Operation::new(Verb::UndeleteKey, "a").canonical_path(),
+            "/v1/key/undelete/a"
         );
     }
 

@@ -19,7 +19,7 @@ pub use request::{
 pub use response::{
     ApiRoute, AuditEvent, AuditRequest, AuditResponse, DecryptResponse, Empty, EncryptResponse, ErrorEvent,
     ErrorResponse, GenerateResponse, HmacResponse, IdentityDescription, IdentityList, KeyDescription,
-    NameList, PolicyDescription, RuleSet, StatusResponse, VersionResponse,
+    NameList, PolicyDescription, RuleSet, StatusResponse, StoreInfoResponse, StoreSeal, VersionResponse,
 };
 
 /// Secret or harmless bytes, as base64 in JSON. Zeroed when dropped; `Debug` shows their number only.

@@ -12,12 +12,14 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
+use crate::backup::Transfer;
 use crate::body::{AnswerBody, Pages, Stream};
 use crate::connection::InProgress;
 use crate::error::ApiError;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// The answer to a request that succeeded.
@@ -35,6 +37,8 @@ pub(crate) enum Reply {
         events: mpsc::Receiver<Bytes>,
         place: Arc<()>,
     },
+    /// A backup of the key store.
+    Backup(Box<Transfer>),
 }
 
 impl Reply {
@@ -75,6 +79,7 @@ impl Reply {
                 };
                 (Some(NDJSON), AnswerBody::Events(stream))
             }
+            Self::Backup(transfer) => (Some(OCTETS), AnswerBody::Backup(transfer.start(in_progress))),
         };
         let mut response = Response::new(body);
         if http_body::Body::is_end_stream(response.body()) {

@@ -59,6 +59,7 @@ pub(super) async fn status(request: &mut Permitted<'_>) -> Result<Reply, ApiErro
 pub(super) fn metrics(request: &Permitted<'_>) -> Result<Reply, ApiError> {
     let (shared, snapshot) = (request.shared, request.snapshot);
     let cache = snapshot.keyring().stats();
+    let store = snapshot.keyring().upkeep().map(|store| store.gauges());
     Ok(Reply::Metrics(shared.metrics.encode(&Readings {
         usage: Usage::now(),
         uptime: shared.clock.monotonic().since(shared.started),
@@ -69,6 +70,8 @@ pub(super) fn metrics(request: &Permitted<'_>) -> Result<Reply, ApiError> {
         cache_entries: cache.entries as u64,
         cache_evicted: cache.evicted,
         online: cache.online,
+        store: store.as_ref(),
+        now: shared.clock.now(),
         certificate_expires: snapshot.tls.expires.unix_timestamp(),
         version: &snapshot.build.version,
         commit: &snapshot.build.commit,

@@ -184,6 +184,56 @@ pub struct ApiRoute {
     pub timeout: u64,
 }
 
+/// What there is to know about a key store that the server keeps itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreInfoResponse {
+    /// What kind of store, as the configuration names it.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Where it is, such as a path.
+    #[serde(default)]
+    pub location: String,
+    /// Version of its format.
+    #[serde(default)]
+    pub format: u32,
+    /// Its id, in hexadecimal.
+    #[serde(default)]
+    pub id: String,
+    /// What its root key is wrapped with.
+    #[serde(default)]
+    pub seals: Vec<StoreSeal>,
+    /// Number of keys.
+    pub keys: u64,
+    /// Number of deleted keys that can be brought back.
+    #[serde(default)]
+    pub deleted_keys: u64,
+    /// Seconds for which deleted keys can be brought back.
+    #[serde(default)]
+    pub undelete_seconds: u64,
+    /// Size in bytes.
+    #[serde(default)]
+    pub size: u64,
+    /// When the last backup was read to its end; absent when there is none.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "time::serde::rfc3339::option"
+    )]
+    pub last_backup: Option<Timestamp>,
+}
+
+/// One wrapping of a store's root key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreSeal {
+    /// What kind of seal, such as `key`.
+    pub kind: String,
+    /// The seal's public check value.
+    pub check: String,
+    /// Where the configuration says that the seal is; absent for one that it does not list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
 /// The body of every error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorResponse {
@@ -237,4 +287,49 @@ pub struct AuditResponse {
 pub struct ErrorEvent {
     /// The log line.
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_a_store_has_one_form() {
+        let mut info = StoreInfoResponse {
+            kind: "embedded".to_owned(),
+            location: "/var/lib/kes/keys.redb".to_owned(),
+            format: 1,
+            id: "00112233445566778899aabbccddeeff".to_owned(),
+            seals: vec![
+                StoreSeal {
+                    kind: "key".to_owned(),
+                    check: "0011223344556677".to_owned(),
+                    source: Some("file /etc/kes/seal.key".to_owned()),
+                },
+                StoreSeal {
+                    kind: "key".to_owned(),
+                    check: "8899aabbccddeeff".to_owned(),
+                    source: None,
+                },
+            ],
+            keys: 3,
+            deleted_keys: 1,
+            undelete_seconds: 604_800,
+            size: 1_589_248,
+            last_backup: None,
+        };
+        let json = r#"{"type":"embedded","location":"/var/lib/kes/keys.redb","format":1,"id":"00112233445566778899aabbccddeeff","seals":[{"kind":"key","check":"0011223344556677","source":"file /etc/kes/seal.key"},{"kind":"key","check":"8899aabbccddeeff"}],"keys":3,"deleted_keys":1,"undelete_seconds":604800,"size":1589248}"#;
+        assert_eq!(serde_json::to_string(&info).unwrap(), json);
+        assert_eq!(serde_json::from_str::<StoreInfoResponse>(json).unwrap(), info);
+
+        info.last_backup = Some(datetime!(2024-05-01 00:00:00 UTC));
+        let json = serde_json::to_string(&info).unwrap();
+        assert!(
+            json.ends_with(r#","last_backup":"2024-05-01T00:00:00Z"}"#),
+            "{json}"
+        );
+        assert_eq!(serde_json::from_str::<StoreInfoResponse>(&json).unwrap(), info);
+    }
 }
