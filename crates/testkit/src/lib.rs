@@ -1,13 +1,15 @@
-//! Test support: certificates, a key store that fails, hangs and lies, an in-process server, and a client that checks
-//! what every answer must have.
+//! Test support: certificates, a key store that fails, hangs and lies, a fake of one that the server keeps itself, an
+//! in-process server, and a client that checks what every answer must have.
 
 mod certs;
+mod fake;
 mod http;
 mod raw;
 mod server;
 mod store;
 
 pub use certs::{Credentials, KeyKind, TestCa};
+pub use fake::{FakeOwnStore, MaintenanceOp, Part};
 pub use http::{Answer, Protocol, TestClient, TestConnection, connect_tls};
 pub use raw::{PATIENCE, RawConnection, soon, until};
 pub use server::{Running, TestServer, admin, app};

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kes_keyring::{CacheSettings, Keyring};
-use kes_keystore::{KeyStore, MemoryStore};
+use kes_keystore::{Connected, KeyStore, Maintenance, MemoryStore};
 use kes_server::log::{ErrorLog, Level};
 use kes_server::{
     Build, CertificateSource, ClientAuth, Console, Environment, Limits, LogSettings, PolicySettings, Server,
@@ -18,7 +18,7 @@ use kes_types::{Clock, Policy, PolicyName, Rule, SystemClock};
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
-use crate::{Credentials, TestClient};
+use crate::{Credentials, FakeOwnStore, TestClient};
 
 /// The admin's credentials, the same in all tests of a process.
 pub fn admin() -> &'static Credentials {
@@ -44,6 +44,8 @@ pub struct TestServer {
     pub settings: Settings,
     /// Where the keys are.
     pub store: Arc<dyn KeyStore>,
+    /// What `store` can do beyond the contract.
+    pub maintenance: Option<Arc<dyn Maintenance>>,
     /// How keys are cached.
     pub cache: CacheSettings,
     /// What time it is.
@@ -94,6 +96,7 @@ impl Default for TestServer {
         Self {
             settings,
             store: Arc::new(MemoryStore::new()),
+            maintenance: None,
             cache: CacheSettings::default(),
             clock: Arc::new(SystemClock),
             error_log: error_log(),
@@ -120,6 +123,17 @@ impl TestServer {
     pub fn over(store: Arc<dyn KeyStore>) -> Self {
         Self {
             store,
+            ..Self::default()
+        }
+    }
+
+    /// A server over a store that it keeps itself.
+    #[must_use]
+    pub fn keeping(store: &FakeOwnStore) -> Self {
+        let Connected { store, maintenance } = store.connected();
+        Self {
+            store,
+            maintenance,
             ..Self::default()
         }
     }
@@ -154,6 +168,7 @@ impl TestServer {
         let Self {
             settings,
             store,
+            maintenance,
             cache,
             clock,
             error_log,
@@ -166,7 +181,7 @@ impl TestServer {
             }
         });
         let environment = Environment::new(clock, error_log, Arc::clone(&audit_console));
-        let keyring = environment.keyring(store, cache);
+        let keyring = environment.keyring(Connected { store, maintenance }, cache);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let server =
             Server::start(listener, settings, keyring, environment.clone()).expect("the settings are good");

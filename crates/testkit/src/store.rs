@@ -126,7 +126,7 @@ impl Gate {
         wait(&self.0, |state| state.reached > 0).await;
     }
 
-    async fn pass(&self) {
+    pub(crate) async fn pass(&self) {
         self.0.send_modify(|state| state.reached += 1);
         wait(&self.0, |state| state.open).await;
     }

@@ -10,4 +10,5 @@ mod keys;
 mod listing;
 mod model;
 mod outage;
+mod upkeep;
 mod writes;

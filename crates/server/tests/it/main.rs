@@ -19,6 +19,7 @@ mod policies;
 mod reload;
 mod rig;
 mod slow;
+mod store;
 mod store_faults;
 mod system;
 mod tls;
