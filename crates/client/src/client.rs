@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Method;
+use http::{Method, Response};
+use hyper::body::Incoming;
 use hyper_util::client::proxy::matcher::Matcher;
 use kes_types::Verb;
 use kes_types::wire::{
     ApiRoute, AuditEvent, Base64, DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse,
     ErrorEvent, GenerateRequest, GenerateResponse, HmacRequest, HmacResponse, IdentityList, ImportRequest,
-    KeyDescription, NameList, StatusResponse, VersionResponse,
+    KeyDescription, NameList, StatusResponse, StoreInfoResponse, VersionResponse,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::transport::{Answer, Call, Transport};
-use crate::{Credentials, Endpoint, Error, EventStream, IdentityInfo, PolicyInfo, ServerTrust};
+use crate::{BackupStream, Credentials, Endpoint, Error, EventStream, IdentityInfo, PolicyInfo, ServerTrust};
 
 /// Longer than any of the server's own time limits, so that its answer is heard.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -177,9 +178,17 @@ impl Client {
         self.get(Verb::DescribeKey, name).await
     }
 
-    /// Deletes a key. What it has encrypted is lost.
+    /// Deletes a key. What it has encrypted is lost, unless the server's key store keeps deleted keys for a while
+    /// ([`Self::undelete_key`]).
     pub async fn delete_key(&self, name: &str) -> Result<(), Error> {
         self.send(Method::DELETE, Verb::DeleteKey, name, Bytes::new())
+            .await
+    }
+
+    /// Brings back a deleted key as it was. Only the admin can, and only where the server keeps its key store itself;
+    /// elsewhere the answer is the status 404.
+    pub async fn undelete_key(&self, name: &str) -> Result<(), Error> {
+        self.send(Method::PUT, Verb::UndeleteKey, name, Bytes::new())
             .await
     }
 
@@ -291,14 +300,47 @@ impl Client {
         self.open(Verb::ErrorLog).await
     }
 
+    /// What there is to know about the server's key store. For whom and where, see [`Self::undelete_key`].
+    pub async fn store_info(&self) -> Result<StoreInfoResponse, Error> {
+        self.get(Verb::StoreInfo, "").await
+    }
+
+    /// A backup of the server's key store as it is now, encrypted as it is there. For whom and where, see
+    /// [`Self::undelete_key`]. While another backup is under way, the answer is the status 503.
+    ///
+    /// ```no_run
+    /// # async fn example(client: kes_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::io::Write as _;
+    ///
+    /// let mut file = std::fs::File::create_new("keys.backup.incomplete")?;
+    /// let mut backup = client.store_backup().await?;
+    /// while let Some(piece) = backup.next().await? {
+    ///     file.write_all(&piece)?;
+    /// }
+    /// // Only now is it a backup.
+    /// file.sync_all()?;
+    /// std::fs::rename("keys.backup.incomplete", "keys.backup")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn store_backup(&self) -> Result<BackupStream, Error> {
+        let (endpoint, response) = self.follow(Verb::StoreBackup).await?;
+        BackupStream::new(endpoint, response)
+    }
+
     async fn open<T: DeserializeOwned>(&self, verb: Verb) -> Result<EventStream<T>, Error> {
+        let (endpoint, response) = self.follow(verb).await?;
+        Ok(EventStream::new(endpoint, response.into_body()))
+    }
+
+    /// An answer whose body is read by the caller.
+    async fn follow(&self, verb: Verb) -> Result<(Endpoint, Response<Incoming>), Error> {
         let call = Call {
             method: Method::GET,
             path: &path_of(verb, ""),
             body: Bytes::new(),
         };
-        let (endpoint, body) = self.transport.open(&call).await?;
-        Ok(EventStream::new(endpoint, body))
+        self.transport.open(&call).await
     }
 
     /// Follows a listing to its end.

@@ -50,6 +50,14 @@ pub enum Error {
         /// How long it had.
         after: Duration,
     },
+    /// The answer broke off before its end.
+    #[error("the answer of the server at {endpoint} is incomplete")]
+    Incomplete {
+        /// The server.
+        endpoint: Endpoint,
+        /// What happened to it.
+        source: Cause,
+    },
     /// The answer is longer than any that the API defines.
     #[error("the answer of the server is longer than {limit} bytes")]
     TooLarge {
@@ -85,7 +93,18 @@ impl Error {
             | Self::Refused { .. }
             | Self::Transport { .. }
             | Self::TimedOut { .. } => true,
-            Self::TooLarge { .. } | Self::Malformed { .. } | Self::BadRequest(_) => false,
+            Self::Incomplete { .. }
+            | Self::TooLarge { .. }
+            | Self::Malformed { .. }
+            | Self::BadRequest(_) => false,
+        }
+    }
+
+    /// An answer of `endpoint` that broke off.
+    pub(crate) fn incomplete(endpoint: &Endpoint, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Incomplete {
+            endpoint: endpoint.clone(),
+            source: Cause(cause.into()),
         }
     }
 

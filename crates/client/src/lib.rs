@@ -21,6 +21,7 @@
 //! A request goes to the endpoints in their order until one answers with something else than a 5xx status. All methods
 //! may be called concurrently, and a [`Client`] is cheap to clone.
 
+mod backup;
 mod client;
 mod connect;
 mod credentials;
@@ -31,6 +32,7 @@ mod stream;
 mod transport;
 mod trust;
 
+pub use backup::BackupStream;
 pub use client::{Client, ClientBuilder};
 pub use credentials::{BadCredentials, Credentials};
 pub use endpoint::{BadEndpoint, Endpoint};

@@ -95,11 +95,11 @@ impl Transport {
         .await
     }
 
-    /// The answer whose body never ends. The deadline is for its headers.
-    pub(crate) async fn open(&self, call: &Call<'_>) -> Result<(Endpoint, Incoming), Error> {
+    /// The answer whose body never ends, or is too long to wait for. The deadline is for its headers.
+    pub(crate) async fn open(&self, call: &Call<'_>) -> Result<(Endpoint, Response<Incoming>), Error> {
         self.with_failover(async |endpoint| {
             let response = self.exchange(endpoint, call).await?;
-            Ok((endpoint.clone(), response.into_body()))
+            Ok((endpoint.clone(), response))
         })
         .await
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests, also the helpers")]
 
+mod backup;
 mod canned;
 mod failures;
 mod operations;

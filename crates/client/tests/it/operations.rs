@@ -3,7 +3,7 @@
 use kes_client::{Credentials, Error};
 use kes_crypto::ApiKey;
 use kes_keyring::Scope;
-use kes_testkit::TestServer;
+use kes_testkit::{FakeOwnStore, TestServer};
 use kes_types::{Clock as _, KeyName, SystemClock};
 
 use crate::rig::{admin, client};
@@ -49,6 +49,41 @@ async fn a_key_lives_from_creation_to_deletion() {
         refused(kes.describe_key("my-key").await),
         (404, "key does not exist".to_owned())
     );
+}
+
+#[tokio::test]
+async fn a_deleted_key_comes_back_where_the_server_keeps_its_store() {
+    let server = TestServer::keeping(&FakeOwnStore::new()).start().await;
+    let kes = admin(server.address());
+    kes.create_key("my-key").await.unwrap();
+    let sealed = kes.encrypt("my-key", b"message", b"").await.unwrap();
+    assert_eq!(
+        refused(kes.undelete_key("my-key").await),
+        (400, "key already exists".to_owned())
+    );
+    kes.delete_key("my-key").await.unwrap();
+    let info = kes.store_info().await.unwrap();
+    assert_eq!((info.kind.as_str(), info.keys, info.deleted_keys), ("fake", 0, 1));
+    kes.undelete_key("my-key").await.unwrap();
+    let opened = kes.decrypt("my-key", &sealed.ciphertext.0, b"").await.unwrap();
+    assert_eq!(*opened.plaintext.0, b"message");
+    assert_eq!(
+        refused(kes.undelete_key("other").await),
+        (404, "key does not exist".to_owned())
+    );
+
+    let app = client(&[server.address()], Some(kes_testkit::app()));
+    let denied = (403, "not authorized: insufficient permissions".to_owned());
+    assert_eq!(refused(app.undelete_key("my-key").await), denied);
+    assert_eq!(refused(app.store_info().await), denied);
+    assert_eq!(refused(app.store_backup().await), denied);
+
+    let server = TestServer::default().start().await;
+    let kes = admin(server.address());
+    let unknown = (404, "not found".to_owned());
+    assert_eq!(refused(kes.undelete_key("my-key").await), unknown);
+    assert_eq!(refused(kes.store_info().await), unknown);
+    assert_eq!(refused(kes.store_backup().await), unknown);
 }
 
 #[tokio::test]
