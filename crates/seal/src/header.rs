@@ -1,5 +1,8 @@
 //! The header of a sealed store: which store it is, and its root key, wrapped by one seal or several.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -19,12 +22,19 @@ pub const MAX_HEADER: usize = 64 * 1024;
 pub const MAX_WRAPPINGS: usize = 16;
 
 /// What a store keeps beside its entries for the sealing of them: two opaque values that change together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HeaderRecord {
     /// The header, as [`Header::encode`] gives it.
     pub header: Vec<u8>,
     /// Which header is the newest, sealed under the root key.
     pub generation: Vec<u8>,
+}
+
+impl fmt::Debug for HeaderRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { header, generation } = self;
+        write!(f, "HeaderRecord({} and {} bytes)", header.len(), generation.len())
+    }
 }
 
 /// A header that has been taken apart. That does not make it genuine: only [`crate::open_header`] tells, because it takes

@@ -1,5 +1,8 @@
 //! A seal that is a 256-bit key, in a file or an environment variable.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};

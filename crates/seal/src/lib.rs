@@ -30,6 +30,8 @@ mod seal;
 mod sealed;
 mod store_key;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod vectors;
 
 pub use error::{HeaderPart, OpenError, SealError};

@@ -1,5 +1,8 @@
 //! The root key of one store, and what is done with it.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
