@@ -1,7 +1,9 @@
 //! The section `keystore.embedded`.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use crate::duration;
 use crate::keystore::{Embedded, KeyStoreSettings, SealSettings};
 use crate::reader::{Checked, Context, Section, is_variable_name};
 use crate::secret::SecretText;
@@ -14,12 +16,22 @@ const SEAL: &str =
 pub(crate) fn read(cx: &Context<'_>, section: &mut Section<'_>) -> Checked<KeyStoreSettings> {
     let path = section.required(cx, "path", "set it to the file that keys are kept in");
     let seals = seals(cx, section);
-    let undelete = section.duration(cx, "undelete");
+    let undelete = section.value(cx, "undelete", period);
     Ok(KeyStoreSettings::Embedded(Embedded {
         path: path?.to_path(),
         seals: seals?,
         undelete: undelete?.unwrap_or(Embedded::UNDELETE),
     }))
+}
+
+/// How long deleted keys are kept, which is counted in seconds. Less than one would be none.
+fn period(text: &str) -> Result<Duration, String> {
+    match duration::parse(text) {
+        Ok(period) if !period.is_zero() && period < Duration::from_secs(1) => {
+            Err("must be at least a second, or 0 so that a deleted key is gone at once".to_owned())
+        }
+        period => period.map_err(|error| error.to_string()),
+    }
 }
 
 /// One seal, or a list of them.

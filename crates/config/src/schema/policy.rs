@@ -277,6 +277,11 @@ fn warn_unreachable(cx: &Context<'_>, node: &Node, key: &str, rule: &Rule) {
             key,
             "this pattern matches no request: a name follows this path; end it with `/*` to mean all names",
         ),
+        Reach::Admin => cx.warn(
+            node.at,
+            key,
+            "this pattern has no effect: what it matches is the admin's alone, whatever policies say",
+        ),
         Reach::None => cx.warn(
             node.at,
             key,

@@ -7,6 +7,8 @@ use kes_types::{Rule, Verb, is_name};
 pub(super) enum Reach {
     /// Some request, or it is too hard to say.
     Some,
+    /// Only what is the admin's alone.
+    Admin,
     /// Only a path that lacks its name.
     NameMissing,
     /// Nothing.
@@ -22,19 +24,29 @@ pub(super) fn of(rule: &Rule) -> Reach {
         Some(at) => text.split_at(at),
         None => (text, ""),
     };
-    let is_reached = match wildcard {
-        "" => text == CUSTOMARY || Verb::ALL.into_iter().any(|verb| is_requested(verb, text)),
-        "*" => Verb::ALL.into_iter().any(|verb| {
+    let is_reached = |verb: &Verb| match wildcard {
+        "" => is_requested(*verb, text),
+        "*" => {
             let path = verb.path();
             path.starts_with(head) || (path.ends_with('/') && head.starts_with(path))
-        }),
+        }
         _ => true,
     };
+    let mut reached = Verb::ALL.iter().filter(|verb| is_reached(verb)).peekable();
     let lacks_name = || Verb::from_path(text).is_some_and(|verb| verb.path().ends_with('/'));
-    match is_reached {
-        true => Reach::Some,
-        false if lacks_name() => Reach::NameMissing,
-        false => Reach::None,
+    if text == CUSTOMARY {
+        Reach::Some
+    } else if reached.peek().is_some() {
+        // No policy is asked about these.
+        if reached.all(|verb| verb.is_maintenance()) {
+            Reach::Admin
+        } else {
+            Reach::Some
+        }
+    } else if lacks_name() {
+        Reach::NameMissing
+    } else {
+        Reach::None
     }
 }
 
@@ -90,7 +102,12 @@ mod tests {
             assert_eq!(reach(text), Reach::Some, "{text}");
         }
         for verb in Verb::ALL {
-            assert_eq!(reach(&format!("{}*", verb.path())), Reach::Some, "{verb}");
+            let expected = if verb.is_maintenance() {
+                Reach::Admin
+            } else {
+                Reach::Some
+            };
+            assert_eq!(reach(&format!("{}*", verb.path())), expected, "{verb}");
         }
     }
 
@@ -111,9 +128,13 @@ mod tests {
         ] {
             assert_eq!(reach(text), Reach::None, "{text}");
         }
+        for text in ["/v1/key/undelete/my-key", "/v1/store/info", "/v1/store/*"] {
+            assert_eq!(reach(text), Reach::Admin, "{text}");
+        }
         for text in [
             "/v1/key/delete",
             "/v1/key/delete/",
+            "/v1/key/undelete",
             "/v1/key/bulk/decrypt/",
             "/v1/policy/read",
         ] {
