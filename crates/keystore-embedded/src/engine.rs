@@ -1,0 +1,645 @@
+//! A key store of opaque values in one file: reads on threads of the runtime, writes through the [writer](crate::writer).
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kes_crypto::SecretBytes;
+use kes_keystore::{CommitTimes, Entry, EntryName, KeyStore, Page, StoreError, StoreGauges};
+use kes_seal::{HeaderRecord, HeaderStore};
+use kes_types::{Clock, Timestamp};
+use redb::ReadTransaction;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::spawn_blocking;
+
+use crate::disk::Disk;
+use crate::error::ConnectError;
+use crate::fault::{Fault, contain};
+use crate::medium::Medium;
+use crate::ops::{Counts, Op, Tables, Times};
+use crate::snapshot::{self, Snapshot, StoredEntry, store_error};
+use crate::tables::{self, Entries, Found};
+use crate::view::View;
+use crate::writer::{Job, Write, Writer};
+
+/// What an engine needs to know beside its medium.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What the store is called: the path of its file.
+    pub path: PathBuf,
+    /// How long deleted entries can be brought back.
+    pub undelete: Duration,
+}
+
+/// Keeps entries in a database on a [`Medium`].
+pub struct Engine {
+    shared: Arc<Shared>,
+    turns: Turns,
+    queue: Arc<Semaphore>,
+    writer: Mutex<Option<(mpsc::Sender<Job>, JoinHandle<()>)>>,
+}
+
+/// What the readers and the writer share.
+pub(crate) struct Shared {
+    path: PathBuf,
+    pub(crate) disk: Arc<Disk>,
+    /// The current view. Locked to take or to replace it only.
+    view: RwLock<Arc<View>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// In seconds.
+    undelete: AtomicU64,
+    /// Whether the medium must not be changed at all.
+    pub(crate) examines: bool,
+    live: AtomicU64,
+    deleted: AtomicU64,
+    /// In Unix seconds; negative when there was none.
+    last_backup: AtomicI64,
+    /// Locked to add or to copy only.
+    commits: Mutex<CommitTimes>,
+}
+
+impl Shared {
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_view(&self, view: View) {
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+    }
+
+    pub(crate) fn times(&self) -> Times {
+        Times {
+            now: u64::try_from(self.clock.now().unix_timestamp()).unwrap_or(0),
+            period: self.undelete.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            live: self.live.load(Ordering::Relaxed),
+            deleted: self.deleted.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn set_counts(&self, counts: Counts) {
+        self.live.store(counts.live, Ordering::Relaxed);
+        self.deleted.store(counts.deleted, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_last_backup(&self, at: u64) {
+        self.last_backup
+            .store(i64::try_from(at).unwrap_or(-1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_commit(&self, took: Duration) {
+        let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = CommitTimes::BOUNDS
+            .iter()
+            .position(|&bound| took.as_secs_f64() <= bound)
+            .unwrap_or(CommitTimes::BOUNDS.len());
+        if let Some(count) = commits.counts.get_mut(place) {
+            *count += 1;
+        }
+        commits.sum += took;
+    }
+}
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Embedded: {}", self.path.display())
+    }
+}
+
+/// Bounds the threads that read, each kind of operation for itself, so that none keeps another one waiting.
+#[derive(Debug)]
+struct Turns {
+    gets: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
+    pings: Arc<Semaphore>,
+}
+
+impl Turns {
+    fn new() -> Self {
+        let turns = |at_once| Arc::new(Semaphore::new(at_once as usize));
+        Self {
+            gets: turns(GETS_AT_ONCE),
+            lists: turns(FEW_AT_ONCE),
+            pings: turns(FEW_AT_ONCE),
+        }
+    }
+}
+
+/// How a medium is opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Create,
+    Open,
+    Examine,
+}
+
+impl Engine {
+    /// Makes a store on an empty medium.
+    ///
+    /// # Errors
+    /// When there is something on it, or it cannot be written to.
+    pub async fn create_on(
+        medium: Arc<dyn Medium>,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConnectError> {
+        Self::start(medium, settings, clock, How::Create).await
+    }
+
+    /// Opens the store on a medium, which is not changed before something is written.
+    ///
+    /// # Errors
+    /// When there is none, or one that is damaged or of a newer format. Nothing is changed then.
+    pub async fn open_on(
+        medium: Arc<dyn Medium>,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConnectError> {
+        Self::start(medium, settings, clock, How::Open).await
+    }
+
+    /// Opens the store on a medium to read only. Nothing is ever written to the medium.
+    ///
+    /// # Errors
+    /// As for [`open_on`](Self::open_on).
+    pub async fn examine(
+        medium: Arc<dyn Medium>,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConnectError> {
+        Self::start(medium, settings, clock, How::Examine).await
+    }
+
+    async fn start(
+        medium: Arc<dyn Medium>,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        how: How,
+    ) -> Result<Self, ConnectError> {
+        spawn_blocking(move || Self::start_blocking(medium, settings, clock, how))
+            .await
+            .map_err(|_| ConnectError::Stopped)?
+    }
+
+    fn start_blocking(
+        medium: Arc<dyn Medium>,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        how: How,
+    ) -> Result<Self, ConnectError> {
+        let Settings { path, undelete } = settings;
+        let failed = |fault| match fault {
+            Fault::Damaged(reason) => ConnectError::Corrupt {
+                path: path.clone(),
+                reason,
+            },
+            Fault::Io(source) => ConnectError::Io {
+                doing: if how == How::Create { "create" } else { "open" },
+                path: path.clone(),
+                source,
+            },
+            Fault::Stale => ConnectError::Corrupt {
+                path: path.clone(),
+                reason: "the database stops at once".to_owned(),
+            },
+        };
+        let disk = Disk::new(medium).map_err(|error| failed(Fault::of_io(error)))?;
+        let disk = Arc::new(disk);
+        let view = match how {
+            How::Create => Self::make(&disk),
+            // What a process that was killed had not synced is served only when it is durable.
+            How::Open => disk
+                .sync()
+                .map_err(Fault::of_io)
+                .and_then(|()| View::open_durable(&disk, FIRST_VIEW)),
+            How::Examine => View::open_durable(&disk, FIRST_VIEW),
+        };
+        let view = view.map_err(failed)?;
+        let found = view.read(Known::read).map_err(failed)?;
+        if found.format != tables::FORMAT {
+            return Err(ConnectError::NewerFormat {
+                path,
+                found: found.format,
+                known: tables::FORMAT,
+            });
+        }
+
+        let shared = Arc::new(Shared {
+            path,
+            disk,
+            view: RwLock::new(Arc::new(view)),
+            clock,
+            undelete: AtomicU64::new(undelete.as_secs()),
+            examines: how == How::Examine,
+            live: AtomicU64::new(0),
+            deleted: AtomicU64::new(0),
+            last_backup: AtomicI64::new(found.last_backup.map_or(-1, |time| time.unix_timestamp())),
+            commits: Mutex::default(),
+        });
+        shared.set_counts(found.counts);
+        let (sender, jobs) = mpsc::channel();
+        let writer = Writer::new(Arc::clone(&shared), jobs);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|source| ConnectError::Io {
+                doing: "start the writer of",
+                path: shared.path.clone(),
+                source,
+            })?;
+        Ok(Self {
+            shared,
+            turns: Turns::new(),
+            queue: Arc::new(Semaphore::new(QUEUE)),
+            writer: Mutex::new(Some((sender, thread))),
+        })
+    }
+
+    fn make(disk: &Arc<Disk>) -> Result<View, Fault> {
+        if disk.medium().size().map_err(Fault::of_io)? > 0 {
+            return Err(Fault::Damaged(
+                "there is something where a new store was to be made".to_owned(),
+            ));
+        }
+        let view = View::create(disk, FIRST_VIEW)?;
+        contain(|| {
+            let transaction = view.begin_write()?;
+            Tables::make(&transaction)?;
+            Ok(transaction.commit()?)
+        })?;
+        Ok(view)
+    }
+
+    /// Makes a deleted entry usable again, with the value it had.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if it was not deleted or is gone for good, [`StoreError::Exists`] if it is there.
+    pub async fn undelete(&self, name: &EntryName) -> Result<(), StoreError> {
+        self.write(Op::Undelete { name: name.clone() }).await
+    }
+
+    /// Stores many entries in one commit, sorted by name; fails with [`StoreError::Exists`] if one of them is there.
+    pub(crate) async fn load(&self, entries: Vec<StoredEntry>) -> Result<(), StoreError> {
+        self.write(Op::Load(entries)).await
+    }
+
+    /// Remembers when a backup was read to its end.
+    pub(crate) async fn record_backup(&self, at: Timestamp) -> Result<(), StoreError> {
+        let at = u64::try_from(at.unix_timestamp()).unwrap_or(0);
+        self.write(Op::RecordBackup { at }).await
+    }
+
+    /// One point in time, which writes do not change.
+    pub(crate) async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let store = self.to_string();
+        self.read(&self.turns.lists, move |view| {
+            contain(|| Ok(Snapshot::new(view.begin_read()?, store.clone())))
+        })
+        .await
+    }
+
+    /// Removes the deleted entries whose time is over, now and not only with the next write.
+    pub fn purge(&self) {
+        // When it is closed there is nothing to be done.
+        self.ask(Job::Purge);
+    }
+
+    /// From now on deleted entries can be brought back for as long.
+    pub fn set_undelete(&self, undelete: Duration) {
+        self.shared.undelete.store(undelete.as_secs(), Ordering::Relaxed);
+    }
+
+    /// For how long deleted entries can be brought back.
+    #[must_use]
+    pub fn undelete_period(&self) -> Duration {
+        Duration::from_secs(self.shared.undelete.load(Ordering::Relaxed))
+    }
+
+    /// Measurements.
+    #[must_use]
+    pub fn gauges(&self) -> StoreGauges {
+        let Counts { live, deleted } = self.shared.counts();
+        let last_backup = self.shared.last_backup.load(Ordering::Relaxed);
+        StoreGauges {
+            keys: live,
+            deleted,
+            size: self.shared.disk.medium().size().unwrap_or(0),
+            last_backup: (last_backup >= 0)
+                .then(|| Timestamp::from_unix_timestamp(last_backup).ok())
+                .flatten(),
+            commits: *self.shared.commits.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// The path of the store's file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// Runs `read` on a thread that may block; again when the view that it was given turns out to be of no use any more.
+    async fn read<T: Send + 'static>(
+        &self,
+        turns: &Arc<Semaphore>,
+        read: impl Fn(&View) -> Result<T, Fault> + Clone + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let mut attempt = 0;
+        loop {
+            let turn = Arc::clone(turns)
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
+            let view = self.shared.view();
+            let number = view.number;
+            let read = read.clone();
+            let running = spawn_blocking(move || {
+                let result = read(&view);
+                drop(turn);
+                result
+            });
+            let fault = match running.await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(fault)) => fault,
+                Err(error) => {
+                    return Err(StoreError::Backend {
+                        store: self.to_string(),
+                        source: error.into(),
+                    });
+                }
+            };
+            attempt += 1;
+            if !matches!(fault, Fault::Stale) || attempt >= ATTEMPTS || !self.replace(number).await {
+                return Err(store_error(fault, &self.to_string()));
+            }
+        }
+    }
+
+    /// Has the view of this number replaced. Whether there is anybody to do so.
+    async fn replace(&self, view: u64) -> bool {
+        let (done, replaced) = oneshot::channel();
+        self.ask(Job::Replace { view, done }) && replaced.await.is_ok()
+    }
+
+    /// Has `op` committed. Once it is in the queue it is done, also when the caller goes away.
+    async fn write(&self, op: Op) -> Result<(), StoreError> {
+        let place = Arc::clone(&self.queue)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
+        let (answer, answered) = oneshot::channel();
+        let write = Write {
+            op,
+            answer,
+            _place: place,
+        };
+        let closed = || StoreError::Backend {
+            store: self.to_string(),
+            source: Box::new(Closed),
+        };
+        if !self.ask(Job::Write(write)) {
+            return Err(closed());
+        }
+        answered.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    fn ask(&self, job: Job) -> bool {
+        self.writer()
+            .as_ref()
+            .is_some_and(|(jobs, _)| jobs.send(job).is_ok())
+    }
+
+    /// Held to send or to take it, never across an await.
+    fn writer(&self) -> MutexGuard<'_, Option<(mpsc::Sender<Job>, JoinHandle<()>)>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl KeyStore for Engine {
+    async fn create(&self, name: &EntryName, value: &SecretBytes) -> Result<(), StoreError> {
+        self.write(Op::Create {
+            name: name.clone(),
+            value: value.expose_secret().to_vec(),
+        })
+        .await
+    }
+
+    async fn get(&self, name: &EntryName) -> Result<Entry, StoreError> {
+        let name = name.clone();
+        let value = self
+            .read(&self.turns.gets, move |view| {
+                view.read(|transaction| Entries::open(transaction)?.find(&name))
+                    .map_err(|fault| match fault {
+                        Fault::Damaged(reason) if !reason.contains(name.as_str()) => {
+                            Fault::Damaged(format!("key '{name}': {reason}"))
+                        }
+                        fault => fault,
+                    })
+            })
+            .await?;
+        match value {
+            Found::Live(value) => Ok(Entry {
+                value: SecretBytes::new(value),
+                revision: None,
+            }),
+            Found::Deleted(..) | Found::Nothing => Err(StoreError::NotFound),
+        }
+    }
+
+    async fn delete(&self, name: &EntryName) -> Result<(), StoreError> {
+        self.write(Op::Delete { name: name.clone() }).await
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&EntryName>,
+        limit: NonZeroUsize,
+    ) -> Result<Page, StoreError> {
+        let (prefix, after) = (prefix.to_owned(), after.cloned());
+        self.read(&self.turns.lists, move |view| {
+            view.read(|transaction| list(transaction, &prefix, after.as_ref(), limit))
+        })
+        .await
+    }
+
+    /// Whether entries can be read. Whether they can be written shows only when they are, and a full disk is no reason to
+    /// send away those who want to read.
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.read(&self.turns.pings, |view| {
+            view.read(|transaction| Known::read(transaction).map(drop))
+        })
+        .await
+    }
+
+    /// Waits for the reads and does the writes that have begun, and lets go of the file.
+    async fn close(&self) {
+        let Turns { gets, lists, pings } = &self.turns;
+        for (turns, all) in [(gets, GETS_AT_ONCE), (lists, FEW_AT_ONCE), (pings, FEW_AT_ONCE)] {
+            let _all = turns
+                .acquire_many(all)
+                .await
+                .expect("the semaphore is never closed");
+        }
+        let Some((jobs, thread)) = self.writer().take() else {
+            return;
+        };
+        let (done, closed) = oneshot::channel();
+        if jobs.send(Job::Close { done }).is_ok() {
+            // An error means that the thread has ended in another way.
+            let _ = closed.await;
+        }
+        join(thread);
+    }
+}
+
+#[async_trait]
+impl HeaderStore for Engine {
+    async fn load_header(&self) -> Result<Option<HeaderRecord>, StoreError> {
+        self.read(&self.turns.lists, |view| view.read(snapshot::header))
+            .await
+    }
+
+    async fn replace_header(
+        &self,
+        expected: Option<&HeaderRecord>,
+        new: &HeaderRecord,
+    ) -> Result<(), StoreError> {
+        self.write(Op::ReplaceHeader {
+            expected: expected.cloned(),
+            new: new.clone(),
+        })
+        .await
+    }
+}
+
+/// Ends the writer as [`close`](KeyStore::close) does, if that was forgotten.
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some((jobs, thread)) = self.writer().take() {
+            drop(jobs);
+            join(thread);
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(f)
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("path", &self.shared.path)
+            .field("disk", &self.shared.disk)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a store says about itself.
+struct Known {
+    format: u64,
+    counts: Counts,
+    last_backup: Option<Timestamp>,
+}
+
+impl Known {
+    fn read(transaction: &ReadTransaction) -> Result<Self, Fault> {
+        let meta = tables::read(transaction, tables::META)?;
+        let format = tables::meta_number(&meta, tables::FORMAT_ROW)?
+            .ok_or_else(|| Fault::Damaged("it does not say which format it has".to_owned()))?;
+        if format != tables::FORMAT {
+            return Ok(Self {
+                format,
+                counts: Counts::default(),
+                last_backup: None,
+            });
+        }
+        Ok(Self {
+            format,
+            counts: snapshot::counts(transaction)?,
+            last_backup: snapshot::last_backup(transaction)?,
+        })
+    }
+}
+
+fn list(
+    transaction: &ReadTransaction,
+    prefix: &str,
+    after: Option<&EntryName>,
+    limit: NonZeroUsize,
+) -> Result<Page, Fault> {
+    let start = match after {
+        Some(after) if after.as_str() >= prefix => Bound::Excluded(after.as_str().as_bytes()),
+        Some(_) | None => Bound::Included(prefix.as_bytes()),
+    };
+    let range = (start, Bound::<&[u8]>::Unbounded);
+    // Both tables have the same names, or something is damaged: a name must not go missing from a listing unseen.
+    let mut live = tables::read(transaction, tables::LIVE)?.range::<&[u8]>(range)?;
+    let mut values = tables::read(transaction, tables::VALUES)?.range::<&[u8]>(range)?;
+    let mut names = Vec::new();
+    loop {
+        let name = match (live.next().transpose()?, values.next().transpose()?) {
+            (None, None) => break,
+            (Some(entry), Some(value)) => {
+                let name = tables::entry_name(entry.0.value())?;
+                if entry.0.value() != value.0.value() {
+                    return Err(tables::disagreement(&name));
+                }
+                name
+            }
+            (Some(one), None) | (None, Some(one)) => {
+                return Err(tables::disagreement(&tables::entry_name(one.0.value())?));
+            }
+        };
+        if !name.as_str().starts_with(prefix) {
+            break;
+        }
+        if names.len() >= limit.get() {
+            return Ok(Page {
+                next: names.last().cloned(),
+                names,
+            });
+        }
+        names.push(name);
+    }
+    Ok(Page { names, next: None })
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("the thread that writes to the key store ended with a panic");
+    }
+}
+
+/// The store was closed before.
+#[derive(Debug, thiserror::Error)]
+#[error("the store is closed")]
+struct Closed;
+
+/// Enough to keep a disk busy, far fewer than the runtime has threads.
+const GETS_AT_ONCE: u32 = 64;
+
+/// Lists take longest; pings have turns of their own so that a disk that hangs does not get another thread to hang with
+/// every poll.
+const FEW_AT_ONCE: u32 = 4;
+
+/// Writes that wait or are being committed; whoever comes then waits in line.
+const QUEUE: usize = 1024;
+
+/// How often a read begins anew, when each time the database was given up meanwhile.
+const ATTEMPTS: usize = 4;
+
+const FIRST_VIEW: u64 = 1;

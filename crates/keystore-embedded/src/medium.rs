@@ -1,0 +1,33 @@
+//! What a store stands on: bytes that can be read, written and synced.
+
+use std::fmt;
+use std::io;
+
+/// Bytes that can be read, written and synced: a file, or a test's idea of one.
+///
+/// What was written before a [`sync`](Self::sync) that succeeded stays, whatever happens; what was written since may or may
+/// not be there after a crash, in any order.
+pub trait Medium: fmt::Debug + Send + Sync + 'static {
+    /// How many bytes there are.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Fills `into` with what is at `offset`, or fails with [`io::ErrorKind::UnexpectedEof`] where there is not as much.
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Cuts the end off, or adds zeros.
+    fn set_size(&self, size: u64) -> io::Result<()>;
+
+    /// Makes durable what was written and how much there is.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Tries again to become writable, where it is not.
+    fn make_writable(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Lets others have it. Nothing is asked of it after this.
+    fn release(&self) {}
+}

@@ -1,0 +1,452 @@
+//! The one thread that writes: it takes what has gathered, commits it at once, and then answers everybody.
+//!
+//! It is also who replaces the database by another one when it has failed, so that there is one order of things.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use kes_keystore::StoreError;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::engine::Shared;
+use crate::fault::{Fault, contain};
+use crate::ops::{Op, Tables, Times, oldest_deletion};
+use crate::snapshot::{self, store_error};
+use crate::tables::{self, Entries};
+use crate::view::View;
+
+/// What the writer is asked for.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Write(Write),
+    /// To replace the view of this number if it is still the current one, because it does not work any more.
+    Replace {
+        view: u64,
+        done: oneshot::Sender<()>,
+    },
+    /// To remove what is over.
+    Purge,
+    /// To end.
+    Close {
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// A write, and who waits for its end.
+#[derive(Debug)]
+pub(crate) struct Write {
+    pub(crate) op: Op,
+    pub(crate) answer: oneshot::Sender<Result<(), StoreError>>,
+    /// Its place in the queue.
+    pub(crate) _place: OwnedSemaphorePermit,
+}
+
+/// The state of the thread.
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    jobs: Receiver<Job>,
+    /// Why writes fail, as the log was told.
+    trouble: Option<String>,
+    /// Whether entries that were over could not be removed, as the log was told.
+    purge_failed: bool,
+}
+
+impl Writer {
+    pub(crate) const fn new(shared: Arc<Shared>, jobs: Receiver<Job>) -> Self {
+        Self {
+            shared,
+            jobs,
+            trouble: None,
+            purge_failed: false,
+        }
+    }
+
+    /// Runs until it is told to end, or nobody is left who could ask for anything.
+    pub(crate) fn run(mut self) {
+        let mut waiting = VecDeque::new();
+        loop {
+            let job = match waiting.pop_front() {
+                Some(job) => job,
+                None => match self.jobs.recv_timeout(TICK) {
+                    Ok(job) => job,
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.tick();
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => break,
+                },
+            };
+            match job {
+                Job::Write(first) => {
+                    let writes = self.gather(first, &mut waiting);
+                    self.write(writes);
+                }
+                Job::Replace { view, done } => {
+                    self.replace(view);
+                    // Whoever asked may have gone away.
+                    let _ = done.send(());
+                }
+                Job::Purge => self.tick(),
+                Job::Close { done } => {
+                    self.close();
+                    let _ = done.send(());
+                    return;
+                }
+            }
+        }
+        self.close();
+    }
+
+    /// The writes that have gathered behind `first`, up to the next other job, which goes to `waiting`.
+    fn gather(&self, first: Write, waiting: &mut VecDeque<Job>) -> Vec<Write> {
+        let mut writes = vec![first];
+        while writes.len() < BATCH {
+            match self.jobs.try_recv() {
+                Ok(Job::Write(write)) => writes.push(write),
+                Ok(job) => {
+                    waiting.push_back(job);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        writes
+    }
+
+    /// Commits all of `writes` that can be done, and answers each.
+    fn write(&mut self, mut writes: Vec<Write>) {
+        if let Err(fault) = self.make_writable() {
+            self.refuse(writes, fault);
+            return;
+        }
+        self.refuse_damaged(&mut writes);
+        let (mut purge, mut again) = (true, true);
+        while !writes.is_empty() {
+            let times = self.shared.times();
+            let began = self.shared.clock.monotonic();
+            match self.commit(&writes, times, purge) {
+                Ok(results) => {
+                    self.shared
+                        .count_commit(self.shared.clock.monotonic().since(began));
+                    self.recovered();
+                    for (write, result) in mem::take(&mut writes).into_iter().zip(results) {
+                        let _ = write.answer.send(result);
+                    }
+                }
+                Err((Stage::Purge, fault)) => {
+                    self.purge_has_failed(&fault);
+                    purge = false;
+                    if let Err(fault) = self.reopen() {
+                        self.refuse(mem::take(&mut writes), fault);
+                    }
+                }
+                // It is this one entry that is damaged; the others are no worse for it.
+                Err((Stage::Op(number), fault @ Fault::Damaged(_))) if number < writes.len() => {
+                    let write = writes.remove(number);
+                    let _ = write.answer.send(Err(self.told(&write.op, fault)));
+                    if let Err(fault) = self.reopen() {
+                        self.refuse(mem::take(&mut writes), fault);
+                    }
+                }
+                // Nothing has been written. A read may have failed, which happens once, or often.
+                Err((Stage::Begin | Stage::Op(_), Fault::Io(_) | Fault::Stale)) if again => {
+                    again = false;
+                    if let Err(fault) = self.reopen() {
+                        self.refuse(mem::take(&mut writes), fault);
+                    }
+                }
+                Err((Stage::Begin | Stage::Op(_) | Stage::Commit, fault)) => {
+                    let fault = self.degrade(fault);
+                    self.refuse(mem::take(&mut writes), fault);
+                }
+            }
+        }
+    }
+
+    /// Answers the writes to damaged entries. They are looked at in a read, whose failure harms nothing.
+    fn refuse_damaged(&self, writes: &mut Vec<Write>) {
+        let view = self.shared.view();
+        let mut kept = Vec::with_capacity(writes.len());
+        for write in writes.drain(..) {
+            let found = match write.op.name() {
+                None => Ok(()),
+                Some(name) => view.read(|transaction| Entries::open(transaction)?.find(name).map(drop)),
+            };
+            match found {
+                // A stale view will show when it is written to.
+                Ok(()) | Err(Fault::Stale) => kept.push(write),
+                Err(fault) => {
+                    let _ = write.answer.send(Err(self.told(&write.op, fault)));
+                }
+            }
+        }
+        *writes = kept;
+    }
+
+    /// One transaction. An error says what it was about, and that nothing of it may be relied on.
+    fn commit(
+        &self,
+        writes: &[Write],
+        times: Times,
+        purge: bool,
+    ) -> Result<Vec<Result<(), StoreError>>, (Stage, Fault)> {
+        let stage = Cell::new(Stage::Begin);
+        let view = self.shared.view();
+        let committed = contain(|| {
+            let transaction = view.begin_write()?;
+            let mut results = Vec::with_capacity(writes.len());
+            let counts;
+            let mut changed = false;
+            {
+                let mut tables = Tables::open(&transaction)?;
+                for (number, write) in writes.iter().enumerate() {
+                    stage.set(Stage::Op(number));
+                    let result = tables.apply(&write.op, times)?;
+                    changed |= result.is_ok();
+                    results.push(result);
+                }
+                if purge {
+                    stage.set(Stage::Purge);
+                    changed |= tables.purge(times, PURGE)? > 0;
+                }
+                stage.set(Stage::Commit);
+                counts = tables.counts()?;
+            }
+            if changed {
+                transaction.commit()?;
+            } else {
+                transaction.abort()?;
+            }
+            Ok((results, counts))
+        });
+        match committed {
+            Ok((results, counts)) => {
+                self.shared.set_counts(counts);
+                for (write, result) in writes.iter().zip(&results) {
+                    if let (Op::RecordBackup { at }, Ok(())) = (&write.op, result) {
+                        self.shared.set_last_backup(*at);
+                    }
+                }
+                Ok(results)
+            }
+            Err(fault) => Err((stage.get(), fault)),
+        }
+    }
+
+    /// Removes what is over, when there is nothing else to do.
+    fn tick(&mut self) {
+        if self.trouble.is_some() {
+            // Nothing but a write shows whether writes work again, but reads may need another view.
+            let view = self.shared.view();
+            if matches!(view.begin_read(), Err(Fault::Stale)) {
+                self.replace(view.number);
+            }
+            return;
+        }
+        let mut purged = true;
+        while purged && !self.purge_failed {
+            let times = self.shared.times();
+            let oldest = self
+                .shared
+                .view()
+                .read(|transaction| oldest_deletion(&tables::read(transaction, tables::EXPIRY)?));
+            match oldest {
+                Ok(Some((at, _))) if times.is_over(at) => {}
+                Ok(_) => return,
+                Err(fault) => {
+                    self.purge_has_failed(&fault);
+                    return;
+                }
+            }
+            if self.make_writable().is_err() {
+                return;
+            }
+            let before = self.shared.counts();
+            match self.commit(&[], times, true) {
+                Ok(_) => purged = self.shared.counts() != before,
+                Err((_, fault @ Fault::Damaged(_))) => {
+                    self.purge_has_failed(&fault);
+                    if let Err(fault) = self.reopen() {
+                        self.degrade(fault);
+                    }
+                    return;
+                }
+                Err((_, fault)) => {
+                    self.degrade(fault);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Opens the database to be written to, at the first write and after writes have failed.
+    fn make_writable(&mut self) -> Result<(), Fault> {
+        let view = self.shared.view();
+        if view.writable && !matches!(view.begin_read(), Err(Fault::Stale)) {
+            return Ok(());
+        }
+        if self.shared.examines {
+            return Err(Fault::Io(std::io::ErrorKind::ReadOnlyFilesystem.into()));
+        }
+        self.reopen()
+    }
+
+    /// Replaces the view by a new one that can be written to, or, if there is none to be had, by one that can be read.
+    fn reopen(&mut self) -> Result<(), Fault> {
+        let view = self.shared.view();
+        if view.writable {
+            // What has gone wrong with it is not known: it must not touch the medium any more.
+            view.give_up();
+        }
+        let disk = &self.shared.disk;
+        let opened = disk
+            .restore_head()
+            .map_err(Fault::of_io)
+            .and_then(|()| View::open(disk, view.number + 1));
+        match opened {
+            Ok(opened) => {
+                self.shared.set_view(opened);
+                // What others still read through the view before must have ended before anything is written.
+                view.give_up();
+                if let Ok(counts) = self.shared.view().read(snapshot::counts) {
+                    self.shared.set_counts(counts);
+                }
+                Ok(())
+            }
+            Err(fault) => Err(self.degrade(fault)),
+        }
+    }
+
+    /// After a failure: from now on what is durable can be read, and nothing be written, until writing is tried again.
+    fn degrade(&mut self, fault: Fault) -> Fault {
+        let cause = fault.to_string();
+        if self.trouble.as_ref() != Some(&cause) {
+            tracing::error!(
+                store = %self.shared,
+                error = &fault as &dyn std::error::Error,
+                "keys can be neither created nor deleted; reads go on, and writing is tried again with each request"
+            );
+            self.trouble = Some(cause);
+        }
+        let view = self.shared.view();
+        if view.writable || matches!(view.begin_read(), Err(Fault::Stale)) {
+            view.give_up();
+            let number = view.number + 1;
+            let durable = View::open_durable(&self.shared.disk, number).unwrap_or_else(|fault| {
+                tracing::error!(
+                    store = %self.shared,
+                    error = &fault as &dyn std::error::Error,
+                    "keys cannot be read any more"
+                );
+                View::nothing(number)
+            });
+            self.shared.set_view(durable);
+            if let Ok(counts) = self.shared.view().read(snapshot::counts) {
+                self.shared.set_counts(counts);
+            }
+        }
+        fault
+    }
+
+    fn recovered(&mut self) {
+        if self.trouble.take().is_some() {
+            tracing::info!(store = %self.shared, "keys can be created and deleted again");
+        }
+    }
+
+    /// For a reader that found the view of this number out of order.
+    fn replace(&mut self, number: u64) {
+        let view = self.shared.view();
+        if view.number != number {
+            return;
+        }
+        if self.shared.examines || self.trouble.is_some() {
+            view.give_up();
+            let fault = Fault::Stale;
+            if !self.shared.examines && self.reopen().is_ok() {
+                return;
+            }
+            if matches!(self.shared.view().begin_read(), Err(Fault::Stale)) {
+                self.degrade(fault);
+            }
+            return;
+        }
+        // Its error is in the log.
+        drop(self.reopen());
+    }
+
+    fn purge_has_failed(&mut self, fault: &Fault) {
+        if !mem::replace(&mut self.purge_failed, true) {
+            tracing::error!(
+                store = %self.shared,
+                error = fault as &dyn std::error::Error,
+                "deleted keys whose time is over could not be removed, and are kept until the next start"
+            );
+        }
+    }
+
+    fn refuse(&self, writes: Vec<Write>, fault: Fault) {
+        let cause = Arc::new(fault);
+        for write in writes {
+            let error = match &*cause {
+                Fault::Damaged(reason) => StoreError::Corrupt {
+                    reason: reason.clone(),
+                },
+                Fault::Io(_) | Fault::Stale => StoreError::Backend {
+                    store: self.shared.to_string(),
+                    source: Box::new(NotWritten(Arc::clone(&cause))),
+                },
+            };
+            let _ = write.answer.send(Err(error));
+        }
+    }
+
+    fn told(&self, op: &Op, fault: Fault) -> StoreError {
+        match (fault, op.name()) {
+            (Fault::Damaged(reason), Some(name)) if !reason.contains(name.as_str()) => StoreError::Corrupt {
+                reason: format!("key '{name}': {reason}"),
+            },
+            (fault, _) => store_error(fault, &self.shared.to_string()),
+        }
+    }
+
+    fn close(&self) {
+        let view = self.shared.view();
+        self.shared.set_view(View::nothing(view.number + 1));
+        if let Err(fault) = view.close() {
+            tracing::error!(
+                store = %self.shared,
+                error = &fault as &dyn std::error::Error,
+                "the key store was not closed in order, which the next start makes good"
+            );
+        }
+        self.shared.disk.medium().release();
+    }
+}
+
+/// How far a transaction had come.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Begin,
+    Op(usize),
+    Purge,
+    Commit,
+}
+
+/// Nothing was written. Shared by all who waited for the same commit.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing was written")]
+struct NotWritten(#[source] Arc<Fault>);
+
+/// Writes of one commit. More would only make those who came first wait for the others' pages.
+const BATCH: usize = 1024;
+
+/// Deleted entries that one commit removes on the side.
+const PURGE: usize = 256;
+
+/// How long deleted entries are kept beyond their time when there are no writes.
+const TICK: Duration = Duration::from_secs(60);
