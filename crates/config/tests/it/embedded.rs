@@ -119,6 +119,12 @@ fn the_time_to_undelete_is_a_duration() {
             "must be a duration",
         ),
         (
+            "path: p\nseal: {file: f}\nundelete: 500ms",
+            7,
+            ".undelete",
+            "must be at least a second, or 0",
+        ),
+        (
             "path: p\nseal: {file: f}\nundelete: a week",
             7,
             ".undelete",
