@@ -8,12 +8,16 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kes_crypto::{SecretBytes, fill_random};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::{Errno, retry_on_intr};
 use zeroize::Zeroizing;
 
 use crate::aead::{Cipher, NONCE, Purpose, fresh_nonce};
@@ -40,7 +44,7 @@ impl KeySeal {
     /// # Errors
     /// When the file is not like that. The message says what is wrong, and never what is in it.
     pub fn from_file(path: &Path) -> Result<Self, SealError> {
-        let text = read(path)?;
+        let text = read(path, PATIENCE)?;
         Self::parse(Source::File(path.to_owned()), &text)
     }
 
@@ -156,13 +160,17 @@ impl fmt::Display for Source {
     }
 }
 
-/// The whole text of a seal file, or the error that says why it is none.
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SealError> {
+/// The whole text of a seal file, or the error that says why it is none. Waits no longer than `patience` for each part of what
+/// comes through a pipe.
+fn read(path: &Path, patience: Duration) -> Result<Zeroizing<Vec<u8>>, SealError> {
     let unreadable = |source| SealError::Unreadable {
         path: path.to_owned(),
         source,
     };
-    let mut file = File::open(path).map_err(unreadable)?;
+    // Without NONBLOCK, opening a named pipe would wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = retry_on_intr(|| openat(CWD, path, flags, Mode::empty()));
+    let mut file: File = opened.map_err(|errno| unreadable(errno.into()))?.into();
     // Of what was opened, so that nothing can take its place between the check and the reading.
     let found = file.metadata().map_err(unreadable)?;
     if found.is_dir() {
@@ -186,11 +194,25 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SealError> {
             Ok(0) => break,
             Ok(read) => filled += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                wait(&file, patience).map_err(|errno| unreadable(errno.into()))?;
+            }
             Err(error) => return Err(unreadable(error)),
         }
     }
     text.truncate(filled);
     Ok(text)
+}
+
+/// Waits until there is something to read.
+fn wait(file: &File, patience: Duration) -> Result<(), Errno> {
+    let patience = Timespec::try_from(patience).map_err(|_| Errno::INVAL)?;
+    let ready = poll(&mut [PollFd::new(file, PollFlags::IN)], Some(&patience));
+    match ready {
+        Ok(0) => Err(Errno::TIMEDOUT),
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 fn check_value(key: &[u8]) -> [u8; 8] {
@@ -201,6 +223,8 @@ fn check_value(key: &[u8]) -> [u8; 8] {
     check
 }
 
+/// How long the writer of a pipe may keep us waiting.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Length of a key.
 const KEY: usize = 32;
 /// Length of a key in base64.

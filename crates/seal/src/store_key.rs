@@ -149,6 +149,9 @@ impl StoreKey {
 
     /// What a generation record says.
     pub(crate) fn open_generation(&self, sealed: &[u8]) -> Result<Generation, SealError> {
+        if sealed.len() != GENERATION + OVERHEAD {
+            return Err(SealError::DoesNotOpen);
+        }
         let content = self.cipher.open(&self.generation_purpose(), sealed)?;
         Generation::decode(content.expose_secret()).ok_or(SealError::DoesNotOpen)
     }
@@ -209,8 +212,8 @@ impl Generation {
         Self { number, header: sum }
     }
 
-    fn encode(&self) -> [u8; 40] {
-        let mut bytes = [0; 40];
+    fn encode(&self) -> [u8; GENERATION] {
+        let mut bytes = [0; GENERATION];
         let (number, header) = bytes.split_at_mut(8);
         number.copy_from_slice(&self.number.to_be_bytes());
         header.copy_from_slice(&self.header);
@@ -228,3 +231,5 @@ impl Generation {
 
 /// Length of a root key.
 const ROOT: usize = 32;
+/// Length of the content of a generation record.
+const GENERATION: usize = 40;

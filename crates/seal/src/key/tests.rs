@@ -55,6 +55,32 @@ fn a_key_is_read_from_a_pipe() {
 }
 
 #[test]
+fn a_pipe_may_be_slow_and_must_not_be_silent() {
+    let (reader, mut writer) = io::pipe().unwrap();
+    let path = PathBuf::from(format!("/dev/fd/{}", reader.as_raw_fd()));
+    let silent = read(&path, Duration::ZERO).unwrap_err();
+    assert!(chain(&silent).contains("timed out"), "{silent:?}");
+
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| KeySeal::from_file(&path).map(drop));
+        for part in [&GOOD[..10], &GOOD[10..]] {
+            writer.write_all(part.as_bytes()).unwrap();
+            std::thread::yield_now();
+        }
+        drop(writer);
+        reading.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_named_pipe_that_nobody_writes_to_is_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    rustix::fs::mknodat(CWD, &path, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    assert!(refusal(&path).contains("is empty"));
+}
+
+#[test]
 fn a_file_that_others_can_access_is_refused_with_the_command_that_helps() {
     for mode in [
         0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o644, 0o666, 0o777, 0o4604,
