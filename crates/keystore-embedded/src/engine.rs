@@ -288,6 +288,15 @@ impl Engine {
         self.write(Op::Undelete { name: name.clone() }).await
     }
 
+    /// Puts `value` in the place of what is under `name`, or changes nothing.
+    pub(crate) async fn replace_value(&self, name: &EntryName, value: Vec<u8>) -> Result<(), StoreError> {
+        self.write(Op::Replace {
+            name: name.clone(),
+            value,
+        })
+        .await
+    }
+
     /// Stores many entries in one commit, sorted by name; fails with [`StoreError::Exists`] if one of them is there.
     pub(crate) async fn load(&self, entries: Vec<StoredEntry>) -> Result<(), StoreError> {
         self.write(Op::Load(entries)).await

@@ -15,6 +15,11 @@ pub(crate) enum Op {
         name: EntryName,
         value: Vec<u8>,
     },
+    /// Another value in the place of the one that is there.
+    Replace {
+        name: EntryName,
+        value: Vec<u8>,
+    },
     Delete {
         name: EntryName,
     },
@@ -36,7 +41,10 @@ impl Op {
     /// Whose entry this reads, before it writes.
     pub(crate) fn name(&self) -> Option<&EntryName> {
         match self {
-            Self::Create { name, .. } | Self::Delete { name } | Self::Undelete { name } => Some(name),
+            Self::Create { name, .. }
+            | Self::Replace { name, .. }
+            | Self::Delete { name }
+            | Self::Undelete { name } => Some(name),
             Self::Load(_) | Self::ReplaceHeader { .. } | Self::RecordBackup { .. } => None,
         }
     }
@@ -109,6 +117,7 @@ impl<'t> Tables<'t> {
     pub(crate) fn apply(&mut self, op: &Op, times: Times) -> Result<Result<(), StoreError>, Fault> {
         match op {
             Op::Create { name, value } => self.create(name, value, times),
+            Op::Replace { name, value } => self.replace(name, value),
             Op::Delete { name } => self.delete(name, times),
             Op::Undelete { name } => self.undelete(name, times),
             Op::Load(entries) => self.load(entries),
@@ -142,6 +151,15 @@ impl<'t> Tables<'t> {
             }
             Found::Deleted(at, _) => self.forget(name, at)?,
             Found::Nothing => {}
+        }
+        self.insert_live(name, value)?;
+        Ok(Ok(()))
+    }
+
+    fn replace(&mut self, name: &EntryName, value: &[u8]) -> Result<Result<(), StoreError>, Fault> {
+        match self.entries.find(name)? {
+            Found::Live(_) => {}
+            Found::Deleted(..) | Found::Nothing => return Ok(Err(StoreError::NotFound)),
         }
         self.insert_live(name, value)?;
         Ok(Ok(()))

@@ -191,6 +191,20 @@ impl EmbeddedStore {
         resealed.map_err(|source| unsealed(self.path(), source))
     }
 
+    /// Puts `value` in the place of what is stored under `name`, in one step: at no time is there neither. Servers never do
+    /// that, since values are immutable; it is for whoever copies a store over another one.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is nothing to replace. Nothing is changed then, or if it fails.
+    pub async fn replace(&self, name: &EntryName, value: &SecretBytes) -> Result<(), StoreError> {
+        let sealed = self.sealed.key().seal_value(name.as_str(), value);
+        let sealed = sealed.map_err(|source| StoreError::Backend {
+            store: self.to_string(),
+            source: Box::new(source),
+        })?;
+        self.engine().replace_value(name, sealed).await
+    }
+
     /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -66,6 +66,35 @@ async fn it_keeps_them_within_limits() {
     .await;
 }
 
+#[tokio::test]
+async fn a_value_is_replaced_where_there_is_one() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path(), Duration::from_secs(60));
+    let open = || EmbeddedStore::connect(config.clone(), Arc::new(SystemClock));
+    let store = open().await.unwrap();
+    let name = EntryName::parse("key").unwrap();
+    let value = |text: &str| SecretBytes::copy_of(text.as_bytes());
+    assert!(matches!(
+        store.replace(&name, &value("none")).await,
+        Err(StoreError::NotFound)
+    ));
+    store.create(&name, &value("old")).await.unwrap();
+    store.replace(&name, &value("new")).await.unwrap();
+    assert_eq!(store.info().await.unwrap().keys, 1);
+    store.close().await;
+
+    let store = open().await.unwrap();
+    assert_eq!(store.get(&name).await.unwrap().value.expose_secret(), b"new");
+    store.delete(&name).await.unwrap();
+    assert!(
+        matches!(store.replace(&name, &value("newer")).await, Err(StoreError::NotFound)),
+        "a deleted one is not there"
+    );
+    store.undelete(&name).await.unwrap();
+    assert_eq!(store.get(&name).await.unwrap().value.expose_secret(), b"new");
+    store.close().await;
+}
+
 /// One thing done to the store and to the model of it.
 #[derive(Clone, Debug)]
 enum Step {
