@@ -87,7 +87,10 @@ async fn a_value_is_replaced_where_there_is_one() {
     assert_eq!(store.get(&name).await.unwrap().value.expose_secret(), b"new");
     store.delete(&name).await.unwrap();
     assert!(
-        matches!(store.replace(&name, &value("newer")).await, Err(StoreError::NotFound)),
+        matches!(
+            store.replace(&name, &value("newer")).await,
+            Err(StoreError::NotFound)
+        ),
         "a deleted one is not there"
     );
     store.undelete(&name).await.unwrap();
