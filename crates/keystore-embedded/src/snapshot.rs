@@ -167,7 +167,8 @@ impl Merged {
         let range = (start, Bound::<&[u8]>::Unbounded);
         let mut index = self.index.range::<&[u8]>(range)?;
         let mut values = self.values.range::<&[u8]>(range)?;
-        while self.ready.len() < ROWS {
+        let mut bytes = 0;
+        while self.ready.len() < ROWS && bytes < BYTES {
             let (row, value) = match (index.next().transpose()?, values.next().transpose()?) {
                 (None, None) => {
                     self.ended = true;
@@ -189,6 +190,7 @@ impl Merged {
                 },
                 Kind::Live | Kind::Deleted => return Err(tables::disagreement(&name)),
             };
+            bytes += sealed.len();
             self.ready.push_back(StoredEntry {
                 name,
                 deleted,
@@ -253,3 +255,5 @@ pub(crate) fn store_error(fault: Fault, store: &str) -> StoreError {
 
 /// Few enough that they take little memory, enough that finding the place again costs little.
 const ROWS: usize = 256;
+/// As [`ROWS`], for large values. One more value than this is kept at most.
+const BYTES: usize = 256 * 1024;
