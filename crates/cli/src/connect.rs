@@ -1,21 +1,44 @@
 //! From settings to a connected key store: the only place that knows every backend.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use kes_config::KeyStoreSettings;
-use kes_config::keystore::Fs;
-use kes_keystore::KeyStore;
+use kes_config::keystore::{Embedded, Fs, SealSettings};
+use kes_keystore::Connected;
+use kes_keystore_embedded::EmbeddedStore;
 use kes_keystore_fs::FsStore;
+use kes_seal::{KeySeal, Resealed, Seal, Seals};
+use kes_types::Clock;
 
 /// Connects to the key store that the configuration names.
-pub(crate) async fn connect(settings: &KeyStoreSettings) -> anyhow::Result<Arc<dyn KeyStore>> {
+pub(crate) async fn connect(settings: &KeyStoreSettings, clock: Arc<dyn Clock>) -> anyhow::Result<Connected> {
+    open(settings, clock).await.map(Opened::into_connected)
+}
+
+/// Connects to the key store that the configuration names, and keeps hold of what a reload may need.
+pub(crate) async fn open(settings: &KeyStoreSettings, clock: Arc<dyn Clock>) -> anyhow::Result<Opened> {
     match backend(settings)? {
+        Backend::Embedded(embedded) => {
+            let store = EmbeddedStore::connect(embedded_config(embedded)?, clock).await;
+            let store = Arc::new(store.context("keystore.embedded")?);
+            Ok(Opened {
+                connected: Connected {
+                    store: Arc::clone(&store) as _,
+                    maintenance: Some(Arc::clone(&store) as _),
+                },
+                embedded: Some(store),
+            })
+        }
         Backend::Fs(fs) => {
             let config = kes_keystore_fs::Config {
                 path: fs.path.clone(),
             };
-            Ok(Arc::new(FsStore::connect(config).await?))
+            Ok(Opened::from(Connected::from(Arc::new(
+                FsStore::connect(config).await?,
+            ))))
         }
     }
 }
@@ -25,16 +48,56 @@ pub(crate) fn require_backend(settings: &KeyStoreSettings) -> anyhow::Result<()>
     backend(settings).map(|_| ())
 }
 
+/// Reads every file that a connection would be made from, and connects to nothing.
+pub(crate) fn check(settings: &KeyStoreSettings) -> anyhow::Result<()> {
+    for file in settings.files() {
+        std::fs::File::open(file)
+            .with_context(|| format!("keystore.{}: cannot read {}", settings.kind(), file.display()))?;
+    }
+    match backend(settings)? {
+        Backend::Embedded(embedded) => seals(&embedded.seals).map(|_| ()),
+        Backend::Fs(_) => Ok(()),
+    }
+}
+
+/// The settings of the embedded key store, in its own terms. Reads the seals.
+pub(crate) fn embedded_config(settings: &Embedded) -> anyhow::Result<kes_keystore_embedded::Config> {
+    let Embedded {
+        path,
+        seals,
+        undelete,
+    } = settings;
+    Ok(kes_keystore_embedded::Config {
+        path: path.clone(),
+        seals: self::seals(seals)?,
+        undelete: *undelete,
+    })
+}
+
+/// Reads the seals of a configuration.
+pub(crate) fn seals(settings: &[SealSettings]) -> anyhow::Result<Seals> {
+    let seal = |seal: &SealSettings| {
+        let seal = match seal {
+            SealSettings::File(file) => KeySeal::from_file(file),
+            SealSettings::Variable { name, value } => KeySeal::from_variable(name, value.expose_secret()),
+        };
+        let seal = seal.context("keystore.embedded.seal")?;
+        Ok(Arc::new(seal) as Arc<dyn Seal>)
+    };
+    settings.iter().map(seal).collect()
+}
+
 /// The settings of a backend that this program has.
 enum Backend<'a> {
+    Embedded(&'a Embedded),
     Fs(&'a Fs),
 }
 
 fn backend(settings: &KeyStoreSettings) -> anyhow::Result<Backend<'_>> {
     match settings {
+        KeyStoreSettings::Embedded(embedded) => Ok(Backend::Embedded(embedded)),
         KeyStoreSettings::Fs(fs) => Ok(Backend::Fs(fs)),
-        KeyStoreSettings::Embedded(_)
-        | KeyStoreSettings::Vault(_)
+        KeyStoreSettings::Vault(_)
         | KeyStoreSettings::Fortanix(_)
         | KeyStoreSettings::Gemalto(_)
         | KeyStoreSettings::Gcp(_)
@@ -46,7 +109,101 @@ fn backend(settings: &KeyStoreSettings) -> anyhow::Result<Backend<'_>> {
 
 fn unbuilt(settings: &KeyStoreSettings) -> String {
     format!(
-        "keystore.{} is configured, but this build has no such backend yet: it has keystore.fs",
+        "keystore.{} is configured, but this build has no such backend yet: it has keystore.embedded and keystore.fs",
         settings.kind()
     )
+}
+
+/// A key store that has been connected.
+#[derive(Clone, Debug)]
+pub(crate) struct Opened {
+    connected: Connected,
+    embedded: Option<Arc<EmbeddedStore>>,
+}
+
+impl Opened {
+    /// The key store, for whoever uses it.
+    pub(crate) fn connected(&self) -> Connected {
+        self.connected.clone()
+    }
+
+    /// The key store, for whoever does not reload.
+    pub(crate) fn into_connected(self) -> Connected {
+        self.connected
+    }
+
+    /// The key store, if it is the embedded one, which can do more than others.
+    pub(crate) fn embedded(&self) -> Option<Arc<EmbeddedStore>> {
+        self.embedded.clone()
+    }
+
+    /// What the key store is and where.
+    pub(crate) fn description(&self) -> String {
+        self.connected.store.to_string()
+    }
+
+    /// Takes on `settings` without connecting anew, where that is how such a key store does it: a file that only one may
+    /// have open. `false`: not here, it takes a connection of its own.
+    ///
+    /// # Errors
+    /// The key store then goes on as it did.
+    pub(crate) async fn reconfigure(&self, settings: &KeyStoreSettings) -> anyhow::Result<bool> {
+        let (Some(store), KeyStoreSettings::Embedded(settings)) = (&self.embedded, settings) else {
+            return Ok(false);
+        };
+        if !is_same_file(store.path(), &settings.path) {
+            return Ok(false);
+        }
+        let kes_keystore_embedded::Config {
+            path: _,
+            seals,
+            undelete,
+        } = embedded_config(settings)?;
+        // It logs by itself what changed.
+        let _: Resealed = store
+            .reconfigure(seals, undelete)
+            .await
+            .context("keystore.embedded")?;
+        Ok(true)
+    }
+}
+
+impl From<Connected> for Opened {
+    fn from(connected: Connected) -> Self {
+        Self {
+            connected,
+            embedded: None,
+        }
+    }
+}
+
+/// Whether two paths name one file, also one that has been removed since it was opened.
+fn is_same_file(open: &Path, other: &Path) -> bool {
+    let absolute = |path: &Path| std::path::absolute(path).ok();
+    let inode = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
+    let both = |one: Option<_>, two| one.is_some() && one == two;
+    both(absolute(open), absolute(other)) || inode(open).is_some_and(|open| inode(other) == Some(open))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_file_is_one_file_by_whatever_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link, other) = (
+            folder.path().join("keys.redb"),
+            folder.path().join("link"),
+            folder.path().join("other"),
+        );
+        assert!(is_same_file(&file, &file), "also while it is not there");
+        assert!(!is_same_file(&file, &other), "two that are absent are two");
+        assert!(is_same_file(&file, &folder.path().join("./keys.redb")));
+        std::fs::write(&file, "").unwrap();
+        std::fs::write(&other, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(is_same_file(&file, &link));
+        assert!(!is_same_file(&file, &other));
+    }
 }

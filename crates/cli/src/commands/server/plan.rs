@@ -13,19 +13,20 @@ use http::HeaderName;
 use kes_config::{AuthMode, KeyStoreSettings, ListenAddress};
 use kes_crypto::ApiKey;
 use kes_keyring::CacheSettings;
-use kes_keystore::{KeyStore, MemoryStore};
+use kes_keystore::{Connected, MemoryStore};
 use kes_server::log::Level;
 use kes_server::{
     Build, CertificateSource, ClientAuth, Limits, LogSettings, PolicySettings, ProxySettings, RouteSettings,
     Settings, TlsSettings,
 };
-use kes_types::{Identity, KeyName, Timestamp};
+use kes_types::{Clock, Identity, KeyName, Timestamp};
 use rcgen::ExtendedKeyUsagePurpose;
 use zeroize::Zeroizing;
 
 use super::{descriptors, interfaces};
 use crate::certificate::{self, Subject};
-use crate::{connect, version};
+use crate::connect::{self, Opened};
+use crate::version;
 
 /// How long the certificate of a development server is valid.
 const DEV_VALIDITY: Duration = Duration::from_hours(90 * 24);
@@ -54,10 +55,18 @@ pub(super) enum Store {
 }
 
 impl Store {
-    pub(super) async fn connect(&self) -> anyhow::Result<Arc<dyn KeyStore>> {
+    pub(super) async fn connect(&self, clock: Arc<dyn Clock>) -> anyhow::Result<Opened> {
         match self {
-            Self::Memory => Ok(Arc::new(MemoryStore::new())),
-            Self::Configured { settings, files: _ } => connect::connect(settings).await,
+            Self::Memory => Ok(Connected::from(Arc::new(MemoryStore::new())).into()),
+            Self::Configured { settings, files: _ } => connect::open(settings, clock).await,
+        }
+    }
+
+    /// Has `opened` take on these settings, if it need not be connected anew for that; whether it did.
+    pub(super) async fn reconfigure(&self, opened: &Opened) -> anyhow::Result<bool> {
+        match self {
+            Self::Memory => Ok(false),
+            Self::Configured { settings, files: _ } => opened.reconfigure(settings).await,
         }
     }
 }
@@ -271,11 +280,7 @@ impl Plan {
     pub(super) fn check_files(&self, now: Timestamp) -> anyhow::Result<()> {
         self.check_tls(now)?;
         if let Store::Configured { settings, files: _ } = &self.store {
-            for file in settings.files() {
-                std::fs::File::open(file).with_context(|| {
-                    format!("keystore.{}: cannot read {}", settings.kind(), file.display())
-                })?;
-            }
+            connect::check(settings)?;
         }
         Ok(())
     }

@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use kes_config::ListenAddress;
 use kes_keyring::Keyring;
-use kes_keystore::KeyStore;
 use kes_server::log::{ErrorLog, chain};
 use kes_server::{Console, Environment, Server, Target, create_declared_keys};
 use kes_types::{Clock, KeyName};
@@ -22,6 +21,7 @@ use tokio::time::{Instant, interval_at, timeout};
 use super::Source;
 use super::banner::Banner;
 use super::plan::{self, Plan, Store};
+use crate::connect::Opened;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 
@@ -88,16 +88,15 @@ impl Start {
             keys,
             api_key,
         } = plan;
-        let connected = store.connect().await?;
-        let description = connected.to_string();
+        let opened = store.connect(Arc::clone(&context.clock)).await?;
         let environment = Environment::new(
             Arc::clone(&context.clock),
             Arc::clone(&logs.errors),
             Arc::clone(&logs.audit),
         );
-        let keyring = environment.keyring(connected, cache);
+        let keyring = environment.keyring(opened.connected(), cache);
         let banner = Banner {
-            store: description,
+            store: opened.description(),
             addresses,
             port: 0,
             api_key: api_key.map(|key| key.to_secret_text()),
@@ -123,6 +122,7 @@ impl Start {
             environment,
             source,
             store,
+            opened,
             declared: keys.into_iter().collect(),
             address,
             banner,
@@ -149,6 +149,8 @@ struct Running {
     environment: Environment,
     source: Source,
     store: Store,
+    /// What `store` led to.
+    opened: Opened,
     /// The declared keys that `store` had or was given. Only other ones need it when the settings are read again, so that
     /// a policy can be changed while the store is away.
     declared: HashSet<KeyName>,
@@ -218,6 +220,9 @@ impl Running {
     }
 
     async fn try_reload(&mut self, context: &Context<'_>) -> anyhow::Result<()> {
+        let plan = self.source.load_again(&context.environment)?;
+        // Before the key store changes, so that nothing does if this is wrong.
+        plan.check_tls(context.clock.now())?;
         let Plan {
             address,
             server: settings,
@@ -225,17 +230,23 @@ impl Running {
             cache,
             keys,
             api_key: _,
-        } = self.source.load_again(&context.environment)?;
+        } = plan;
         if address != self.address {
             tracing::warn!("a new address takes a restart");
         }
-        let fresh = if store == self.store {
+        let is_kept = store
+            .reconfigure(&self.opened)
+            .await
+            .context("the key store goes on as it was")?;
+        let opened = if is_kept || store == self.store {
             None
         } else {
-            Some(store.connect().await.context("the key store")?)
+            let clock = Arc::clone(&context.clock);
+            Some(store.connect(clock).await.context("the key store")?)
         };
-        let description = fresh.as_ref().map(ToString::to_string);
-        let fresh = fresh.map(|store: Arc<dyn KeyStore>| self.environment.keyring(store, cache));
+        let fresh = opened
+            .as_ref()
+            .map(|opened| self.environment.keyring(opened.connected(), cache));
         let keyring = fresh.clone().unwrap_or_else(|| self.server.keyring());
         let (admin, client_auth, log) = (settings.admin.clone(), settings.tls.client_auth, settings.log);
 
@@ -255,7 +266,8 @@ impl Running {
         }
         self.declared = keys.into_iter().collect();
         self.store = store;
-        self.banner.store = description.unwrap_or_else(|| std::mem::take(&mut self.banner.store));
+        self.opened = opened.unwrap_or_else(|| self.opened.clone());
+        self.banner.store = self.opened.description();
         (self.banner.admin, self.banner.client_auth, self.banner.log) = (admin, client_auth, log);
         Ok(())
     }
