@@ -46,11 +46,32 @@ fn key_pair(api_key: &ApiKey) -> anyhow::Result<KeyPair> {
 
 /// A certificate with a fresh key that clients of every kind understand: both in PEM, certificate first.
 pub(crate) fn for_any_client(subject: Subject<'_>) -> anyhow::Result<(String, Zeroizing<String>)> {
+    let private_key = private_key_for_any_client()?;
+    Ok((of_private_key(&private_key, subject)?, private_key))
+}
+
+/// A fresh private key of a kind that clients of every kind understand, in PEM.
+pub(crate) fn private_key_for_any_client() -> anyhow::Result<Zeroizing<String>> {
     let key_pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-    Ok((
-        self_signed(&key_pair, subject)?,
-        Zeroizing::new(key_pair.serialize_pem()),
-    ))
+    Ok(Zeroizing::new(key_pair.serialize_pem()))
+}
+
+/// The certificate of a private key, both in PEM.
+pub(crate) fn of_private_key(private_key: &str, subject: Subject<'_>) -> anyhow::Result<String> {
+    self_signed(&KeyPair::from_pem(private_key)?, subject)
+}
+
+/// Whether `name` is one that DNS could know, and not an address.
+pub(crate) fn is_host_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.parse::<IpAddr>().is_err() && name.split('.').all(is_label)
 }
 
 fn self_signed(key_pair: &KeyPair, subject: Subject<'_>) -> anyhow::Result<String> {

@@ -2,6 +2,7 @@
 
 mod identity;
 mod identity_new;
+mod init;
 mod key;
 mod list;
 mod server;
@@ -33,6 +34,7 @@ pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
         ));
     }
     match command {
+        Some(TopCommand::Init(args)) => init::run(args, context),
         Some(TopCommand::Server(args)) => server::run(args, context),
         Some(TopCommand::Ls(args)) => list::run(args, context),
         Some(TopCommand::Key { command }) => key::run(command, context),

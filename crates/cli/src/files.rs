@@ -8,6 +8,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use tempfile::NamedTempFile;
 
+/// What the names of files begin with that have not got their own yet.
+const TEMPORARY: &str = ".kes-";
+
+/// Whether a crash in the middle of writing a file may have left one of this name.
+pub(crate) fn is_temporary(name: &str) -> bool {
+    // So many characters the library adds.
+    name.strip_prefix(TEMPORARY)
+        .is_some_and(|rest| rest.len() == 6 && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
+}
+
 /// A file to be written.
 #[derive(Clone, Copy)]
 pub(crate) struct NewFile<'a> {
@@ -57,6 +67,43 @@ pub(crate) fn write_both(first: NewFile<'_>, second: NewFile<'_>, force: bool) -
     Ok(())
 }
 
+/// A file that has been written, but not under its name yet.
+pub(crate) struct Prepared<'a> {
+    temporary: NamedTempFile,
+    path: &'a Path,
+    folder: PathBuf,
+}
+
+/// What to do with a file that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Existing {
+    Keep,
+    Replace,
+}
+
+impl<'a> Prepared<'a> {
+    /// Writes `file` under another name. Whatever can fail for want of space or permission fails here.
+    pub(crate) fn new(file: NewFile<'a>) -> anyhow::Result<Self> {
+        let folder = folder(file.path)?;
+        Ok(Self {
+            temporary: prepare(file, &folder)?,
+            path: file.path,
+            folder,
+        })
+    }
+
+    /// Gives it its name, for good. Fails if there is another one that is to be kept.
+    pub(crate) fn appear(self, existing: Existing) -> anyhow::Result<()> {
+        let Self {
+            temporary,
+            path,
+            folder,
+        } = self;
+        persist(temporary, path, existing == Existing::Replace)?;
+        sync(&folder).with_context(|| writing(path))
+    }
+}
+
 /// A file that has been renamed, so that it can come back.
 struct Old<'a> {
     path: &'a Path,
@@ -70,7 +117,7 @@ impl<'a> Old<'a> {
             return Ok(None);
         }
         let place = tempfile::Builder::new()
-            .prefix(".kes-")
+            .prefix(TEMPORARY)
             .tempfile_in(folder)?
             .into_temp_path();
         // Fails if it is a folder, which is not to be replaced.
@@ -104,7 +151,8 @@ fn folder(path: &Path) -> anyhow::Result<PathBuf> {
     parent.canonicalize().with_context(|| writing(path))
 }
 
-fn sync(folder: &Path) -> std::io::Result<()> {
+/// Makes what has happened to the names in `folder` last.
+pub(crate) fn sync(folder: &Path) -> std::io::Result<()> {
     match std::fs::File::open(folder).and_then(|folder| folder.sync_all()) {
         // Some file systems cannot do that with a folder, and some folders can be written but not opened.
         Err(error)
@@ -134,7 +182,7 @@ pub(crate) fn refuse_existing(path: &Path) -> anyhow::Result<()> {
 fn prepare(file: NewFile<'_>, folder: &Path) -> anyhow::Result<NamedTempFile> {
     let writing = || writing(file.path);
     let mut temporary = tempfile::Builder::new()
-        .prefix(".kes-")
+        .prefix(TEMPORARY)
         .tempfile_in(folder)
         .with_context(writing)?;
     // Set on the open file, so that the umask does not matter.
@@ -185,6 +233,27 @@ mod tests {
         write_both(file(&key, "k", 0o600), file(&cert, "c", 0o644), true).unwrap();
         assert_eq!((mode(&key), mode(&cert)), (0o600, 0o644));
         assert_eq!(std::fs::read_to_string(&key).unwrap(), "k");
+    }
+
+    #[test]
+    fn a_prepared_file_appears_whole_and_keeps_or_replaces_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let prepared = |text| Prepared::new(file(&path, text, 0o600)).unwrap();
+
+        let first = prepared("first");
+        assert!(!path.exists());
+        assert!(names(dir.path()).iter().all(|name| is_temporary(name)));
+        drop(first);
+        assert!(names(dir.path()).is_empty());
+
+        prepared("first").appear(Existing::Keep).unwrap();
+        let error = prepared("second").appear(Existing::Keep).unwrap_err();
+        assert!(format!("{error:#}").contains("exists"), "{error:#}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "first");
+        prepared("second").appear(Existing::Replace).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "second");
+        assert_eq!((mode(&path), names(dir.path())), (0o600, vec!["file".to_owned()]));
     }
 
     #[test]

@@ -180,16 +180,17 @@ pub(crate) mod testing {
     /// An output that is a terminal or a pipe, and what is written to it.
     pub(crate) fn output(is_terminal: bool) -> (Output, Captured) {
         let captured = Captured::default();
-        let writer = Box::new(captured.clone());
-        (
-            Output {
-                writer,
-                is_terminal,
-                colors: false,
-                error_colors: false,
-            },
-            captured,
-        )
+        (to(captured.clone(), is_terminal), captured)
+    }
+
+    /// An output into `writer`.
+    pub(crate) fn to(writer: impl Write + 'static, is_terminal: bool) -> Output {
+        Output {
+            writer: Box::new(writer),
+            is_terminal,
+            colors: false,
+            error_colors: false,
+        }
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TopCommand {
+    /// Make a folder with everything that a server needs.
+    Init(InitArgs),
     /// Start a server.
     Server(ServerArgs),
     /// List keys, identities or policies.
@@ -86,9 +88,37 @@ pub(crate) enum ToolIdentityCommand {
     Of(IdentityOfArgs),
 }
 
+/// Options of `kes init`.
+#[derive(Args, Debug)]
+pub(crate) struct InitArgs {
+    /// The folder. It is made, unless there is an empty one.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Let the server listen on this address: IP:PORT, or :PORT for all interfaces; 127.0.0.1:7373 if not given.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) addr: Option<String>,
+    /// IP address that the certificate is valid for, besides those of this machine for itself; may be repeated.
+    #[arg(long, value_name = "IP")]
+    pub(crate) ip: Vec<String>,
+    /// DNS name that the certificate is valid for, besides those of this machine for itself; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) dns: Vec<String>,
+    /// Replace the configuration, the API key and the certificate, but never a key store or a seal.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    #[arg(long, hide = true)]
+    pub(crate) config: Option<PathBuf>,
+}
+
 /// Options of `kes server`.
 #[derive(Args, Debug)]
 pub(crate) struct ServerArgs {
+    /// A folder that `kes init` has made.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
+    /// Make the folder as `kes init` does, if it is empty or does not exist.
+    #[arg(long)]
+    pub(crate) init: bool,
     /// Listen on this address: IP:PORT, or :PORT for all interfaces.
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) addr: Option<String>,
@@ -122,8 +152,6 @@ pub(crate) struct ServerArgs {
     /// The certificate (deprecated: tls.cert in the configuration).
     #[arg(long, alias = "tls-cert", value_name = "FILE")]
     pub(crate) cert: Option<PathBuf>,
-    #[arg(hide = true)]
-    pub(crate) gone: Vec<String>,
 }
 
 /// How to reach a server.

@@ -18,10 +18,6 @@ const UNBUILT: &[&[&str]] = &[
 /// Commands of former years whose server side is gone, and what takes their place.
 const REMOVED: &[(&[&str], &str)] = &[
     (
-        &["init"],
-        "a server has no state of its own any more: name a key store in the `keystore` section of its configuration",
-    ),
-    (
         &["enclave"],
         "run one server per tenant, or separate tenants by the prefix or namespace of their key stores",
     ),

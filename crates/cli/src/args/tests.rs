@@ -145,6 +145,21 @@ fn an_optional_value_does_not_swallow_the_next_option() {
 }
 
 #[test]
+fn a_server_takes_a_folder_and_init_takes_lists() {
+    for line in [&["--init", "./data"][..], &["./data", "-init"], &["--init=true", "--", "./data"]] {
+        let args = server(line);
+        assert!(args.init, "{line:?}");
+        assert_eq!(args.directory.as_deref(), Some(Path::new("./data")));
+    }
+    let cli = parsed(&["init", "-f", "dir", "--ip=::1,10.0.0.1", "--ip", "10.0.0.2", "--dns=a"]).unwrap();
+    let Some(TopCommand::Init(args)) = cli.command else {
+        panic!("{cli:?}")
+    };
+    assert!(args.force);
+    assert_eq!((args.ip.len(), args.dns.len()), (2, 1));
+}
+
+#[test]
 fn options_are_not_abbreviated() {
     assert_eq!(
         error(&["ls", "--insec"]),
@@ -263,8 +278,7 @@ fn help_names_the_program_as_it_was_called() {
 #[test]
 fn commands_that_are_gone_name_what_takes_their_place() {
     for (line, want) in [
-        (&["init", "--config", "f", "dir"][..], "keystore"),
-        (&["enclave", "create", "x", "-k"], "one server per tenant"),
+        (&["enclave", "create", "x", "-k"][..], "one server per tenant"),
         (&["secret", "ls"], "no replacement"),
         (&["policy", "assign", "p", "id"], "SIGHUP"),
         (&["policy", "add", "p", "f"], "SIGHUP"),

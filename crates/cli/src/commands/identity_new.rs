@@ -74,13 +74,7 @@ pub(crate) fn run_with_files(args: IdentityNewArgs, context: &mut Context<'_>) -
     } = args;
     let key = key.unwrap_or_else(|| PathBuf::from(DEFAULT_KEY));
     let cert = cert.unwrap_or_else(|| PathBuf::from(DEFAULT_CERT));
-    let ip = elements(&ip)?
-        .iter()
-        .map(|ip| {
-            ip.parse()
-                .map_err(|_| anyhow!("invalid value '{ip}' for '--ip': want an IP address"))
-        })
-        .collect::<anyhow::Result<Vec<IpAddr>>>()?;
+    let ip = addresses(&ip)?;
     let mut dns = elements(&dns)?;
     if let Some(subject) = subject.as_deref().filter(|subject| is_host_name(subject))
         && !dns.iter().any(|name| name == subject)
@@ -187,8 +181,17 @@ fn print(made: &Made<'_>, json: bool, output: &mut Output) -> Outcome {
     })
 }
 
+/// The addresses that `--ip` names.
+pub(super) fn addresses(values: &[String]) -> anyhow::Result<Vec<IpAddr>> {
+    let address = |text: &String| {
+        text.parse()
+            .map_err(|_| anyhow!("invalid value '{text}' for '--ip': want an IP address"))
+    };
+    elements(values)?.iter().map(address).collect()
+}
+
 /// The elements of list options, each of which may be a list with commas, with quotes around elements that hold one.
-fn elements(values: &[String]) -> anyhow::Result<Vec<String>> {
+pub(super) fn elements(values: &[String]) -> anyhow::Result<Vec<String>> {
     let mut elements = Vec::new();
     for value in values {
         let mut element = String::new();
@@ -216,19 +219,7 @@ fn elements(values: &[String]) -> anyhow::Result<Vec<String>> {
 
 /// Whether `subject` is `localhost` or a name with dots that DNS could know, and not an address.
 fn is_host_name(subject: &str) -> bool {
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    subject == "localhost"
-        || (subject.contains('.')
-            && subject.len() <= 253
-            && subject.parse::<IpAddr>().is_err()
-            && subject.split('.').all(is_label))
+    (subject == "localhost" || subject.contains('.')) && certificate::is_host_name(subject)
 }
 
 #[cfg(test)]

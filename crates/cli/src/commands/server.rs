@@ -6,18 +6,30 @@ mod interfaces;
 mod plan;
 mod run;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use kes_config::{AuthMode, Diagnostic, ListenAddress, LoadError, Overrides};
 
 use self::plan::{Bare, Plan};
+use super::init::{self, Wanted};
 use crate::args::ServerArgs;
 use crate::connect;
 use crate::context::Context;
 use crate::environment::Environment;
 use crate::failure::{Failure, Outcome};
 use crate::memory;
+
+/// What to say to whoever does not say what to serve.
+const WAYS: &str = "\
+A server can be started in three ways:
+
+  kes server DIR            with the configuration and the keys in a folder; `kes server --init DIR` makes the folder first
+  kes server --config FILE  with a configuration that you have written
+  kes server --dev          to try it out: all keys are in memory, and lost when the server stops
+
+See 'kes server --help' for the options.
+";
 
 /// Where the settings come from, also when they are read anew.
 #[derive(Debug)]
@@ -36,7 +48,16 @@ enum Source {
 
 pub(crate) fn run(args: ServerArgs, context: &mut Context<'_>) -> Outcome {
     note_deprecated(&args, context);
+    refuse_contradictions(&args)?;
     let (check, mlock, quiet) = (args.check, args.mlock, args.quiet);
+    let wanted = match &args.directory {
+        Some(folder) if args.init => Some(Wanted::for_server(folder.clone(), args.addr.as_deref())?),
+        Some(folder) => {
+            init::require_complete(folder)?;
+            None
+        }
+        None => None,
+    };
     let source = source(args, context)?;
     if check {
         return self::check(&source, context);
@@ -47,6 +68,9 @@ pub(crate) fn run(args: ServerArgs, context: &mut Context<'_>) -> Outcome {
     } else {
         memory::lock_if_unlimited()
     };
+    if let Some(wanted) = wanted {
+        init::run_once(&wanted, context)?;
+    }
     let plan = source.load(context)?;
     let start = run::Start {
         source,
@@ -85,9 +109,30 @@ fn note_deprecated(args: &ServerArgs, context: &mut Context<'_>) {
     }
 }
 
+/// Fails if two options, or an option and the folder, say different things about where the settings come from.
+fn refuse_contradictions(args: &ServerArgs) -> Outcome {
+    let folder = args.directory.as_deref().map(Path::display);
+    let message = match folder {
+        Some(folder) if args.dev => {
+            format!("'--dev' keeps keys in memory, and cannot be used with the folder {folder}")
+        }
+        Some(folder) if args.config.is_some() => format!(
+            "'--config' cannot be used with the folder {folder}, which has a configuration of its own: name one of them"
+        ),
+        Some(_) if args.init && args.check => {
+            "'--check' changes nothing, and cannot be used with '--init'".to_owned()
+        }
+        None if args.init => "'--init' takes a folder: kes server --init DIR".to_owned(),
+        Some(_) | None => return Ok(()),
+    };
+    Err(Failure::Usage(format!("{message}; see 'kes server --help'")))
+}
+
 /// What the options say about where the settings come from.
 fn source(args: ServerArgs, context: &Context<'_>) -> Outcome<Source> {
     let ServerArgs {
+        directory,
+        init: _,
         addr,
         config,
         dev,
@@ -99,14 +144,7 @@ fn source(args: ServerArgs, context: &Context<'_>) -> Outcome<Source> {
         auth,
         key,
         cert,
-        gone,
     } = args;
-    if let [directory, ..] = gone.as_slice() {
-        return Err(Failure::Usage(format!(
-            "unexpected argument '{directory}': a server keeps no state in a directory any more; name a key store in the \
-             `keystore` section of a configuration file and give it by --config"
-        )));
-    }
     let auth = auth_mode(auth.as_deref())?;
     if dev {
         return Ok(Source::Dev {
@@ -114,7 +152,7 @@ fn source(args: ServerArgs, context: &Context<'_>) -> Outcome<Source> {
         });
     }
     let root = root.filter(|root| !root.trim().is_empty());
-    if let Some(path) = config {
+    if let Some(path) = config.or_else(|| directory.as_deref().map(init::config_of)) {
         return Ok(Source::File {
             path,
             overrides: Overrides {
@@ -140,8 +178,10 @@ fn source(args: ServerArgs, context: &Context<'_>) -> Outcome<Source> {
                 auth,
             }))
         }
+        (None, None, None) => Err(Failure::NoCommand(WAYS.to_owned())),
         _ => Err(Failure::Usage(
-            "no configuration: use --config FILE, or --dev for a server to try out".to_owned(),
+            "no configuration: name a folder, or use --config FILE, or --dev for a server to try out"
+                .to_owned(),
         )),
     }
 }
@@ -229,11 +269,7 @@ impl Source {
 
 type Loaded = (anyhow::Result<Plan>, Vec<Diagnostic>);
 
-fn load_file(
-    path: &std::path::Path,
-    overrides: &Overrides,
-    environment: &Environment,
-) -> Result<Loaded, LoadError> {
+fn load_file(path: &Path, overrides: &Overrides, environment: &Environment) -> Result<Loaded, LoadError> {
     let variable = |name: &str| environment.raw(name).map(str::to_owned);
     let loaded = kes_config::load(path, overrides, &variable)?;
     let plan =

@@ -74,6 +74,12 @@ impl Daemon {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Ends it as a loss of power would, and waits until it has ended.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Waits for its end, and returns how it ended and what it printed since.
     pub(crate) fn wait(mut self) -> (ExitStatus, Vec<String>) {
         // Its output ends when it does.

@@ -9,8 +9,10 @@
 mod arguments;
 mod clients;
 mod daemon;
+mod embedded_server;
 mod golden;
 mod identity;
+mod init;
 mod kes;
 mod server;
 mod stopping;

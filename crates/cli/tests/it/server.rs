@@ -333,14 +333,16 @@ fn a_server_without_a_configuration_keeps_keys_in_memory() {
     silent(&as_my_app(dir, &server, "key create anything"));
 
     for missing in [
-        &[][..],
-        &["--root", &identity],
+        &["--root", &identity][..],
         &["--cert", "public.crt", "--key", "private.key"],
     ] {
         let line: Vec<_> = ["server"].iter().chain(missing).copied().collect();
         let ran = run(dir, &line);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{missing:?}");
-        assert!(ran.stderr.contains("use --config FILE"), "{ran:?}");
+        assert!(
+            ran.stderr.contains("name a folder, or use --config FILE"),
+            "{ran:?}"
+        );
     }
 }
 
@@ -447,7 +449,29 @@ fn options_that_contradict_each_other_are_refused() {
             &["server", "--dev", "--config", "x"][..],
             "'--dev' cannot be used with '--config'",
         ),
-        (&["server", "/var/lib/kes"], "`keystore` section"),
+        (
+            &["server", "--dev", "folder"],
+            "'--dev' keeps keys in memory, and cannot be used with the folder folder",
+        ),
+        (
+            &["server", "--config", "x", "folder"],
+            "'--config' cannot be used with the folder folder",
+        ),
+        (
+            &["server", "--init"],
+            "'--init' takes a folder: kes server --init DIR",
+        ),
+        (&["server", "--init", "--dev"], "'--init' takes a folder"),
+        (&["server", "--init", "--config", "x"], "'--init' takes a folder"),
+        (
+            &["server", "--init", "--check", "folder"],
+            "'--check' changes nothing, and cannot be used with '--init'",
+        ),
+        (&["server", "folder", "other"], "unexpected argument 'other'"),
+        (
+            &["server", "--init", "folder", "--addr", "localhost:7373"],
+            "invalid value 'localhost:7373' for '--addr'",
+        ),
         (
             &["server", "--dev", "--addr", "localhost:7373"],
             "invalid value 'localhost:7373' for '--addr'",
@@ -461,6 +485,23 @@ fn options_that_contradict_each_other_are_refused() {
         let ran = run(dir.path(), line);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{line:?}");
         assert!(ran.stderr.contains(want), "{line:?}: {ran:?}");
+    }
+    assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn whoever_says_nothing_is_told_the_three_ways_to_start() {
+    for line in [&["server"][..], &["server", "-q"]] {
+        let ran = run(Path::new("/"), line);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{line:?}");
+        for way in [
+            "kes server DIR ",
+            "kes server --config FILE",
+            "kes server --dev",
+            "--init DIR",
+        ] {
+            assert!(ran.stderr.contains(way), "{ran:?}");
+        }
     }
 }
 
