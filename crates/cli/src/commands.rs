@@ -5,6 +5,8 @@ mod identity_new;
 mod init;
 mod key;
 mod list;
+mod migrate;
+mod offline;
 mod server;
 mod status;
 mod timestamp;
@@ -91,6 +93,13 @@ pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
         }) => identity::generate(context),
         Some(TopCommand::Status(args)) => status::run(args, context),
         Some(TopCommand::Update(_)) => Err(no_update()),
+        Some(TopCommand::Migrate(args)) => migrate::run(args, context),
+        Some(TopCommand::Tool {
+            command: ToolCommand::Migrate(args),
+        }) => {
+            context.deprecated("kes tool migrate", "use kes migrate");
+            migrate::run(args, context)
+        }
         Some(TopCommand::Tool {
             command: ToolCommand::Identity { command },
         }) => match command {
@@ -103,7 +112,7 @@ pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
                 identity::of(&args, context)
             }
         },
-        Some(TopCommand::Policy | TopCommand::Log | TopCommand::Metric | TopCommand::Migrate) | None => {
+        Some(TopCommand::Policy | TopCommand::Log | TopCommand::Metric) | None => {
             unreachable!("the argument parser answers for commands that are not built")
         }
     }

@@ -12,7 +12,9 @@ mod files;
 mod memory;
 mod output;
 mod password;
+mod progress;
 mod version;
+mod work;
 
 use std::process::ExitCode;
 use std::sync::Arc;

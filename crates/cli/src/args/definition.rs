@@ -58,8 +58,8 @@ pub(crate) enum TopCommand {
     Status(StatusArgs),
     /// Show the server's metrics (not built yet).
     Metric,
-    /// Copy keys between key stores (not built yet).
-    Migrate,
+    /// Copy keys between key stores.
+    Migrate(MigrateArgs),
     /// Say how to update this program.
     Update(UpdateArgs),
     #[command(hide = true)]
@@ -77,6 +77,8 @@ pub(crate) enum ToolCommand {
         #[command(subcommand)]
         command: ToolIdentityCommand,
     },
+    #[command(hide = true)]
+    Migrate(MigrateArgs),
 }
 
 /// `kes tool identity`.
@@ -421,6 +423,39 @@ pub(crate) struct StatusArgs {
     pub(crate) color: Color,
     #[command(flatten)]
     pub(crate) connection: ConnectionWithoutShortServer,
+}
+
+/// Options of `kes migrate`.
+#[derive(Args, Debug, Default)]
+pub(crate) struct MigrateArgs {
+    /// Which keys: a name with *, ? and [...]; all if not given.
+    pub(crate) pattern: Option<String>,
+    /// The configuration of the key store to copy from.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(crate) from: PathBuf,
+    /// The configuration of the key store to copy to.
+    #[arg(long, alias = "target", value_name = "FILE", conflicts_with_all = ["server", "enclave", "api_key", "insecure"])]
+    pub(crate) to: Option<PathBuf>,
+    /// Replace keys that the target has already.
+    #[arg(short, long, conflicts_with = "merge")]
+    pub(crate) force: bool,
+    /// Leave keys that the target has already, if they are the same.
+    #[arg(long)]
+    pub(crate) merge: bool,
+    /// Say what would be copied, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Show no progress.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[arg(short, long, hide = true)]
+    pub(crate) server: Option<String>,
+    #[arg(short, long, hide = true)]
+    pub(crate) enclave: Option<String>,
+    #[arg(short = 'a', long, hide = true)]
+    pub(crate) api_key: Option<String>,
+    #[arg(short = 'k', long, hide = true)]
+    pub(crate) insecure: bool,
 }
 
 /// Options that `kes update` had.

@@ -14,6 +14,7 @@ mod golden;
 mod identity;
 mod init;
 mod kes;
+mod migrate;
 mod server;
 mod stopping;
 mod terminal;
