@@ -40,15 +40,6 @@ pub enum ConnectError {
         /// The configured path.
         path: PathBuf,
     },
-    /// Another process uses the store that was to be verified.
-    #[error(
-        "the key store {} is in use by another process: have the server make a backup with `kes store backup` and verify that, or stop it first",
-        path.display()
-    )]
-    InUseByServer {
-        /// Which file.
-        path: PathBuf,
-    },
     /// A folder, a pipe or something else has the configured name.
     #[error("{} is not a regular file", path.display())]
     NotAFile {

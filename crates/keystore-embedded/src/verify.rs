@@ -84,12 +84,7 @@ async fn is_backup(path: PathBuf) -> Result<bool, ConnectError> {
 async fn verify_store(path: PathBuf, seals: &Seals, progress: Progress) -> Result<Report, ConnectError> {
     let medium = blocking({
         let path = path.clone();
-        move || {
-            FileMedium::open(&path).map_err(|error| match error {
-                ConnectError::InUse { path } => ConnectError::InUseByServer { path },
-                error => error,
-            })
-        }
+        move || FileMedium::open(&path)
     })
     .await?;
     let settings = Settings {

@@ -109,6 +109,27 @@ async fn a_restore_that_is_killed_leaves_nothing_or_the_whole_store() {
     assert!(nothing > 4);
 }
 
+#[tokio::test]
+async fn a_restore_that_is_given_up_leaves_nothing() {
+    let world = World::new().await;
+    world.fill(1000).await;
+    let backup = world.backup().await;
+    for give_up_at in [256, 768, 1000] {
+        let (reached, mut reaching) = tokio::sync::mpsc::unbounded_channel();
+        let progress = Arc::new(move |entries| {
+            if entries == give_up_at {
+                reached.send(()).unwrap();
+            }
+        });
+        let config = rig::config(&world.folder.join("restored.redb"));
+        tokio::select! {
+            restored = restore(&backup, config, rig::clock(), progress) => panic!("{restored:?}"),
+            _ = reaching.recv() => {}
+        }
+        assert_eq!(files(&world.folder), ["backup", "keys.redb"], "{give_up_at}");
+    }
+}
+
 async fn backup_until(path: &Path, pieces: usize) {
     let store = EmbeddedStore::open(rig::config(path), rig::clock())
         .await
