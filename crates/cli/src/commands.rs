@@ -9,6 +9,7 @@ mod migrate;
 mod offline;
 mod server;
 mod status;
+mod store;
 mod timestamp;
 
 use crate::args::{Cli, IdentityCommand, ToolCommand, ToolIdentityCommand, TopCommand};
@@ -92,6 +93,7 @@ pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
             subject: None,
         }) => identity::generate(context),
         Some(TopCommand::Status(args)) => status::run(args, context),
+        Some(TopCommand::Store { command }) => store::run(command, context),
         Some(TopCommand::Update(_)) => Err(no_update()),
         Some(TopCommand::Migrate(args)) => migrate::run(args, context),
         Some(TopCommand::Tool {

@@ -181,10 +181,16 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Outco
     outcome
 }
 
+/// What servers say about a path that they do not have.
+const NO_ROUTE: &[&str] = &["not found", "404 page not found"];
+
 /// Adds to an error what the user can do about it.
-fn explain(error: Error) -> anyhow::Error {
+pub(crate) fn explain(error: Error) -> anyhow::Error {
     match error {
         Error::Api { status: 403, message } => anyhow!("{message} (prohibited by policy)"),
+        Error::Api { status: 404, message } if NO_ROUTE.contains(&message.as_str()) => anyhow!(
+            "{message}: the server is an older one that cannot do this, or its key store is not one that it keeps itself"
+        ),
         Error::BadCertificate { .. } => anyhow!(
             "{error}; name its CA in {CA_PATH} or SSL_CERT_FILE, or use --insecure (-k) to skip this verification"
         ),

@@ -1,5 +1,7 @@
 //! Files that appear whole, with their final mode, or not at all.
 
+mod growing;
+
 use std::fs::Permissions;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use tempfile::NamedTempFile;
+
+pub(crate) use self::growing::Growing;
 
 /// What the names of files begin with that have not got their own yet.
 const TEMPORARY: &str = ".kes-";

@@ -56,6 +56,11 @@ pub(crate) enum TopCommand {
     Log,
     /// Show the state of the server.
     Status(StatusArgs),
+    /// Look after a key store that the server keeps itself.
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
     /// Show the server's metrics (not built yet).
     Metric,
     /// Copy keys between key stores.
@@ -281,6 +286,13 @@ pub(crate) enum KeyCommand {
         #[command(flatten)]
         options: KeyOptions,
     },
+    /// Bring deleted keys back, where the key store keeps them for a while.
+    Undelete {
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+        #[command(flatten)]
+        options: KeyOptions,
+    },
     /// Encrypt a message.
     Encrypt {
         name: String,
@@ -423,6 +435,72 @@ pub(crate) struct StatusArgs {
     pub(crate) color: Color,
     #[command(flatten)]
     pub(crate) connection: ConnectionWithoutShortServer,
+}
+
+/// Sub-commands of `kes store`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Describe the key store of a server.
+    Info {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        color: Color,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Back up the key store of a server, which goes on meanwhile.
+    Backup(StoreBackupArgs),
+    /// Check a backup, or the file of a key store that no server has open, by opening every value.
+    Verify {
+        /// The backup or the key store.
+        file: PathBuf,
+        /// The configuration that names the seal.
+        #[arg(long, value_name = "FILE", conflicts_with = "seal")]
+        config: Option<PathBuf>,
+        /// The file of the seal; may be repeated.
+        #[arg(long, value_name = "FILE")]
+        seal: Vec<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a key store out of a backup, where there is none.
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        /// The configuration that names the key store and its seal.
+        #[arg(long, value_name = "FILE", required = true)]
+        config: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Seal the key store as its configuration says, while no server has it open.
+    Reseal {
+        /// The configuration that names the key store and its seals.
+        #[arg(long, value_name = "FILE", required = true)]
+        config: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Options of `kes store backup`.
+#[derive(Args, Debug)]
+pub(crate) struct StoreBackupArgs {
+    /// The file to write.
+    pub(crate) out: PathBuf,
+    /// Replace an existing file.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
 }
 
 /// Options of `kes migrate`.

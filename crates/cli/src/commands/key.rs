@@ -25,6 +25,7 @@ pub(crate) fn run(command: KeyCommand, context: &mut Context<'_>) -> Outcome {
     | KeyCommand::Info { options, .. }
     | KeyCommand::Ls { options, .. }
     | KeyCommand::Rm { options, .. }
+    | KeyCommand::Undelete { options, .. }
     | KeyCommand::Encrypt { options, .. }
     | KeyCommand::Decrypt { options, .. }
     | KeyCommand::Dek { options, .. }
@@ -63,6 +64,7 @@ pub(crate) fn run(command: KeyCommand, context: &mut Context<'_>) -> Outcome {
             )
         }
         KeyCommand::Rm { names, options } => remove(&names, &options, context),
+        KeyCommand::Undelete { names, options } => undelete(&names, &options, context),
         KeyCommand::Encrypt {
             name,
             message,
@@ -114,6 +116,16 @@ fn remove(names: &[String], options: &KeyOptions, context: &Context<'_>) -> Outc
     block_on(async {
         for name in names {
             client.delete_key(name).await?;
+        }
+        Ok(())
+    })
+}
+
+fn undelete(names: &[String], options: &KeyOptions, context: &Context<'_>) -> Outcome {
+    let client = client(&options.connection, context)?;
+    block_on(async {
+        for name in names {
+            client.undelete_key(name).await?;
         }
         Ok(())
     })

@@ -169,7 +169,7 @@ fn uptime(seconds: u64) -> String {
 }
 
 /// A number of bytes in decimal units with one decimal.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 4] = [
         (1_000_000_000_000, "TB"),
         (1_000_000_000, "GB"),

@@ -17,4 +17,5 @@ mod kes;
 mod migrate;
 mod server;
 mod stopping;
+mod store;
 mod terminal;
