@@ -146,12 +146,25 @@ fn an_optional_value_does_not_swallow_the_next_option() {
 
 #[test]
 fn a_server_takes_a_folder_and_init_takes_lists() {
-    for line in [&["--init", "./data"][..], &["./data", "-init"], &["--init=true", "--", "./data"]] {
+    for line in [
+        &["--init", "./data"][..],
+        &["./data", "-init"],
+        &["--init=true", "--", "./data"],
+    ] {
         let args = server(line);
         assert!(args.init, "{line:?}");
         assert_eq!(args.directory.as_deref(), Some(Path::new("./data")));
     }
-    let cli = parsed(&["init", "-f", "dir", "--ip=::1,10.0.0.1", "--ip", "10.0.0.2", "--dns=a"]).unwrap();
+    let cli = parsed(&[
+        "init",
+        "-f",
+        "dir",
+        "--ip=::1,10.0.0.1",
+        "--ip",
+        "10.0.0.2",
+        "--dns=a",
+    ])
+    .unwrap();
     let Some(TopCommand::Init(args)) = cli.command else {
         panic!("{cli:?}")
     };
