@@ -4,12 +4,20 @@
 //!
 //! * ```` ```sh run ````: runs in a folder that all blocks of the document share, and must succeed;
 //! * ```` ```sh serve=PORT ````: the same in the background; the next block runs once something listens on the port.
-//!   With `once` it is stopped again at that point;
+//!   With `once` it is stopped again at that point, else at the end of the document;
 //! * ```` ```yaml config=FILE ````: is written to that file and checked with `kes server --check --strict`;
 //! * ```` ```sh ci ````: what CI does itself;
 //! * ```` ```sh by-hand ````: what CI cannot do, such as measuring on a quiet machine.
 //!
-//! With `repo`, a command runs in the repository. A block of shell or YAML that says nothing is a mistake.
+//! What else a block can say:
+//!
+//! * `pasted`: it runs after the lines that the servers before it have printed for pasting (`export …`), as a reader does it;
+//! * `stop=PORT`: the server on that port is stopped first, as with Ctrl-C;
+//! * `repo`: it runs in the repository;
+//! * `leaves=NAME`: it makes this file or folder, which is removed at the end of the document and must not be there before.
+//!
+//! Every block finds the process id of the server that was started last as `KES_PID`. A block of shell or YAML that says nothing is
+//! a mistake.
 
 use std::env;
 use std::ffi::OsString;
@@ -30,8 +38,8 @@ use crate::report::Report;
 /// Building everything with optimisation is part of the README's first command.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// Runs the blocks of all documents.
-pub(crate) fn run(report: &mut Report) {
+/// Runs the blocks of the documents whose names contain `only`, or of all.
+pub(crate) fn run(report: &mut Report, only: Option<&str>) {
     let mut prepared = None;
     report.step(
         "docs: the documents are read, the executables built",
@@ -47,6 +55,11 @@ pub(crate) fn run(report: &mut Report) {
     let Some((search, documents)) = prepared else {
         return;
     };
+    let wanted = |document: &Document| only.is_none_or(|part| document.name.contains(part));
+    let documents: Vec<_> = documents.into_iter().filter(wanted).collect();
+    if let (true, Some(only)) = (documents.is_empty(), only) {
+        report.add(0, &[format!("docs: no document is called '{only}'")]);
+    }
     for document in documents {
         let Document { name, blocks } = document;
         let mut place = match Place::new(&search) {
@@ -67,8 +80,41 @@ pub(crate) fn run(report: &mut Report) {
 /// The folder and the background processes of one document.
 struct Place {
     search: OsString,
-    servers: Vec<Server>,
+    /// With their ports.
+    servers: Vec<(u16, Server)>,
+    left: Vec<Left>,
     folder: TempDir,
+}
+
+/// What a block has made outside the folder of its document, removed on drop.
+struct Left(PathBuf);
+
+impl Left {
+    /// Fails if it is there before the block has run.
+    fn by_a_block(path: PathBuf) -> Result<Self> {
+        ensure!(
+            !path.exists(),
+            "the document makes {}, which is there already: move it away",
+            path.display()
+        );
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        let removed = if self.0.is_dir() {
+            fs::remove_dir_all(&self.0)
+        } else {
+            fs::remove_file(&self.0)
+        };
+        // A block that has failed may have made nothing.
+        if let Err(error) = removed
+            && self.0.exists()
+        {
+            println!("docs: {} is left behind: {error}", self.0.display());
+        }
+    }
 }
 
 impl Place {
@@ -80,13 +126,24 @@ impl Place {
         Ok(Self {
             search: search.clone(),
             servers: Vec::new(),
+            left: Vec::new(),
             folder,
         })
     }
 
     fn run(&mut self, block: &Block) -> Result<()> {
+        if let Some(port) = block.stop {
+            let index = self.servers.iter().position(|(served, _)| *served == port);
+            let index = index.with_context(|| format!("the document serves nothing on port {port}"))?;
+            let status = self.servers.remove(index).1.stop()?;
+            ensure!(status.success(), "the server stopped with {status}");
+        }
+        if let Some(name) = &block.leaves {
+            self.left
+                .push(Left::by_a_block(self.folder_of(block).join(name))?);
+        }
         match &block.kind {
-            Kind::Run => process::run(&mut self.shell(block), LIMIT)?
+            Kind::Run => process::run(&mut self.shell(block)?, LIMIT)?
                 .expect_success()
                 .map(drop),
             Kind::Serve { port, once } => {
@@ -94,7 +151,7 @@ impl Place {
                 if *once {
                     server.stop()?;
                 } else {
-                    self.servers.push(server);
+                    self.servers.push((*port, server));
                 }
                 Ok(())
             }
@@ -118,7 +175,7 @@ impl Place {
         );
         let mut server = Server::start(
             "the block",
-            &mut self.shell(block),
+            &mut self.shell(block)?,
             &self.output(),
             &self.output(),
         )?;
@@ -129,20 +186,37 @@ impl Place {
         Ok(server)
     }
 
-    fn shell(&self, block: &Block) -> Command {
+    fn shell(&self, block: &Block) -> Result<Command> {
         let mut shell = Command::new("bash");
         // A block that serves ends with the command that does: it replaces the shell, so that signals reach it.
-        let text = match block.kind {
+        let mut text = match block.kind {
             Kind::Serve { .. } => exec_last(&block.text),
             Kind::Run | Kind::Config(_) | Kind::NotHere => block.text.clone(),
         };
+        if block.pasted {
+            let printed = fs::read_to_string(self.output()).unwrap_or_default();
+            let lines = process::exports(&printed);
+            ensure!(!lines.is_empty(), "no server has printed a line to paste");
+            text.insert_str(0, &lines);
+        }
         shell.args(["-euo", "pipefail", "-c", &text]);
         if block.in_repository {
             shell.current_dir(cargo::root()).env("PATH", &self.search);
         } else {
             self.surrounded(&mut shell);
         }
-        shell
+        if let Some((_, server)) = self.servers.last() {
+            shell.env("KES_PID", server.id().to_string());
+        }
+        Ok(shell)
+    }
+
+    fn folder_of(&self, block: &Block) -> &Path {
+        if block.in_repository {
+            cargo::root()
+        } else {
+            self.folder.path()
+        }
     }
 
     fn surrounded<'a>(&self, command: &'a mut Command) -> &'a mut Command {
@@ -175,6 +249,11 @@ struct Block {
     line: usize,
     kind: Kind,
     in_repository: bool,
+    pasted: bool,
+    /// The port of a server to stop first.
+    stop: Option<u16>,
+    /// What it makes outside the document's folder.
+    leaves: Option<String>,
     text: String,
 }
 
@@ -249,12 +328,16 @@ fn blocks(text: &str) -> Result<Vec<Block>> {
 
 fn block<'a>(line: usize, words: impl Iterator<Item = &'a str>, text: String) -> Result<Block> {
     let (mut kind, mut once, mut in_repository) = (None, false, false);
+    let (mut pasted, mut stop, mut leaves) = (false, None, None);
     for word in words {
         match word.split_once('=') {
             None if word == "run" => kind = Some(Kind::Run),
             None if word == "ci" || word == "by-hand" => kind = Some(Kind::NotHere),
             None if word == "once" => once = true,
             None if word == "repo" => in_repository = true,
+            None if word == "pasted" => pasted = true,
+            Some(("stop", port)) => stop = Some(port.parse()?),
+            Some(("leaves", name)) => leaves = Some(name.to_owned()),
             Some(("serve", port)) => {
                 kind = Some(Kind::Serve {
                     port: port.parse()?,
@@ -266,13 +349,16 @@ fn block<'a>(line: usize, words: impl Iterator<Item = &'a str>, text: String) ->
         }
     }
     let mut kind = kind.context("does not say how it is run")?;
-    if let Kind::Serve { once: stop, .. } = &mut kind {
-        *stop = once;
+    if let Kind::Serve { once: stopped, .. } = &mut kind {
+        *stopped = once;
     }
     Ok(Block {
         line,
         kind,
         in_repository,
+        pasted,
+        stop,
+        leaves,
         text,
     })
 }
@@ -310,7 +396,8 @@ mod tests {
     #[test]
     fn blocks_are_found_with_what_is_to_be_done() {
         let text = "a\n```sh run\nls\n```\n\n1. b\n   ```yaml config=kes.yml\n   a:\n     b\n   ```\n```text\nx\n```\n\
-                    ```sh serve=7373 once repo\nx\n```\n";
+                    ```sh serve=7373 once repo\nx\n```\n\
+                    ```sh run pasted stop=7373 leaves=data\nx\n```\n";
         let blocks = blocks(text).unwrap();
         let seen: Vec<_> = blocks
             .iter()
@@ -318,8 +405,15 @@ mod tests {
             .collect();
         assert_eq!(
             seen,
-            [(2, "ls\n", false), (7, "a:\n  b\n", false), (14, "x\n", true)]
+            [
+                (2, "ls\n", false),
+                (7, "a:\n  b\n", false),
+                (14, "x\n", true),
+                (17, "x\n", false)
+            ]
         );
+        assert!(blocks[3].pasted && blocks[3].stop == Some(7373));
+        assert_eq!(blocks[3].leaves.as_deref(), Some("data"));
         assert_eq!(blocks[1].kind, Kind::Config("kes.yml".to_owned()));
         assert_eq!(
             blocks[2].kind,
@@ -328,6 +422,18 @@ mod tests {
                 once: true
             }
         );
+    }
+
+    #[test]
+    fn what_a_block_leaves_goes_away_and_what_was_there_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        let left = Left::by_a_block(path.clone()).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(Left::by_a_block(path.clone()).is_err());
+        assert!(path.exists());
+        drop(left);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -23,9 +23,10 @@ usage: cargo xtask COMMAND
   test                      everything below but bench
   test unit                 cargo test --workspace, documentation examples included
   test minio [--only NAME]  MinIO Server and mc against the kes executable; NAME is part of a scenario's name
-  test docs                 the commands and configurations of README.md and docs/
+  test docs [--only NAME]   the commands and configurations of README.md and docs/; NAME is part of a document's name
   test fuzz                 the fuzz targets build, and run over their corpus
   bench [OPTION]...         the benchmark against the null server; `cargo xtask bench --help`
+  bench store [OPTION]...   the benchmark of the embedded key store
 ";
 
 fn main() -> ExitCode {
@@ -58,13 +59,14 @@ fn test(arguments: &[&str]) -> Result<ExitCode> {
         [] => {
             cargo::unit_tests(&mut report);
             fuzz::run(&mut report);
-            docs::run(&mut report);
+            docs::run(&mut report, None);
             minio::run(&mut report, None);
         }
         ["unit"] => cargo::unit_tests(&mut report),
         ["minio"] => minio::run(&mut report, None),
         ["minio", "--only", name] => minio::run(&mut report, Some(name)),
-        ["docs"] => docs::run(&mut report),
+        ["docs"] => docs::run(&mut report, None),
+        ["docs", "--only", name] => docs::run(&mut report, Some(name)),
         ["fuzz"] => fuzz::run(&mut report),
         [other, ..] => bail!("no such part of the tests: '{other}'\n\n{HELP}"),
     }

@@ -60,6 +60,10 @@ impl Server {
         Ok(())
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         kill_process(Pid::from_child(&self.child), signal)
             .with_context(|| format!("signalling {}", self.name))
@@ -226,6 +230,15 @@ pub(crate) fn http_status(port: u16, path: &str) -> Option<u16> {
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).ok()?;
     std::str::from_utf8(&answer).ok()?.split(' ').nth(1)?.parse().ok()
+}
+
+/// The lines that a program prints for pasting into a shell: those that export variables, each ended.
+pub(crate) fn exports(text: &str) -> String {
+    text.lines()
+        .map(str::trim_start)
+        .filter(|line| line.starts_with("export "))
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
 
 /// The last lines of a text.
