@@ -1,13 +1,16 @@
 //! The `kes` executable: its servers and its command line.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
 use serde_json::Value;
 
+use super::pasted::Pasted;
 use crate::process::{self, Finished, PATIENCE, Server, file_tail, free_port, wait_until};
 
 /// One KES server: its files, its port and, while it runs, its process.
@@ -16,6 +19,10 @@ pub(super) struct KesServer {
     name: &'static str,
     folder: PathBuf,
     port: u16,
+    /// What it is started with, the first time and every other time.
+    arguments: Vec<OsString>,
+    config: PathBuf,
+    certificate: PathBuf,
     process: Option<Server>,
 }
 
@@ -23,23 +30,62 @@ pub(super) struct KesServer {
 #[derive(Clone, Debug)]
 pub(super) struct KesSettings<'a> {
     pub(super) admin: &'a str,
-    /// Rules and the identity they are for.
-    pub(super) policy: Option<(&'a [&'a str], &'a str)>,
+    pub(super) policy: Option<Policy<'a>>,
     /// How long keys stay in the cache: at most, and unused.
     pub(super) expiry: (&'a str, &'a str),
 }
 
+/// Rules and the identity they are for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Policy<'a> {
+    pub(super) rules: &'a [&'a str],
+    pub(super) identity: &'a str,
+}
+
+impl Policy<'_> {
+    fn yaml(&self) -> String {
+        let Self { rules, identity } = self;
+        let rules: String = rules.iter().map(|rule| format!("      - {rule}\n")).collect();
+        format!("policy:\n  minio:\n    allow:\n{rules}    identities:\n      - {identity}\n")
+    }
+}
+
 impl KesServer {
-    /// A server with its configuration written, not yet started.
-    pub(super) fn new(name: &'static str, folder: &Path, settings: &KesSettings<'_>) -> Result<Self> {
+    /// A server on a folder of keys with its configuration written, not yet started.
+    pub(super) fn on_folder(name: &'static str, folder: &Path, settings: &KesSettings<'_>) -> Result<Self> {
+        let config = folder.join(format!("{name}.yml"));
         let server = Self {
             name,
             folder: folder.to_owned(),
             port: free_port()?,
+            arguments: vec!["server".into(), "--config".into(), config.clone().into()],
+            config,
+            certificate: folder.join("server.crt"),
             process: None,
         };
-        fs::write(server.config(), server.yaml(settings))?;
+        fs::write(&server.config, server.yaml(settings))?;
         Ok(server)
+    }
+
+    /// A server that makes everything it needs when it is started for the first time.
+    pub(super) fn from_nothing(name: &'static str, folder: &Path) -> Result<Self> {
+        let port = free_port()?;
+        let data = folder.join(name);
+        Ok(Self {
+            name,
+            folder: folder.to_owned(),
+            port,
+            arguments: vec![
+                "server".into(),
+                "--init".into(),
+                data.clone().into(),
+                "--addr".into(),
+                format!("127.0.0.1:{port}").into(),
+            ],
+            config: data.join("config.yml"),
+            certificate: data.join("server.crt"),
+            process: None,
+        })
     }
 
     fn yaml(&self, settings: &KesSettings<'_>) -> String {
@@ -49,10 +95,7 @@ impl KesServer {
             expiry: (any, unused),
         } = settings;
         let folder = self.folder.display();
-        let policy = policy.map_or_else(String::new, |(rules, identity)| {
-            let rules: String = rules.iter().map(|rule| format!("      - {rule}\n")).collect();
-            format!("policy:\n  minio:\n    allow:\n{rules}    identities:\n      - {identity}\n")
-        });
+        let policy = policy.map_or_else(String::new, |policy| policy.yaml());
         format!(
             "address: 127.0.0.1:{port}\nadmin:\n  identity: {admin}\ntls:\n  key: {folder}/server.key\n  cert: {folder}/server.crt\n\
              {policy}cache:\n  expiry:\n    any: {any}\n    unused: {unused}\nlog:\n  error: on\n  audit: on\n\
@@ -61,8 +104,29 @@ impl KesServer {
         )
     }
 
-    fn config(&self) -> PathBuf {
-        self.folder.join(format!("{}.yml", self.name))
+    /// Turns the audit on, and adds a policy, in a configuration that the server has made itself and is running with.
+    pub(super) fn edit(&mut self, policy: Option<Policy<'_>>) -> Result<()> {
+        let text = fs::read_to_string(&self.config)?;
+        ensure!(
+            text.contains("\n  audit: off"),
+            "the configuration that the server made has no line 'audit: off'"
+        );
+        let text = text.replace("\n  audit: off", "\n  audit: on");
+        let policy = policy.map_or_else(String::new, |policy| policy.yaml());
+        fs::write(&self.config, format!("{text}\n{policy}"))?;
+        self.process
+            .as_ref()
+            .with_context(|| format!("{} does not run", self.name))?
+            .signal(Signal::HUP)?;
+        wait_until("the configuration to be reloaded", PATIENCE, || {
+            let log = fs::read_to_string(self.log())?;
+            Ok(log.contains("the configuration has been reloaded").then_some(()))
+        })
+    }
+
+    /// What somebody has in the environment who pastes into a shell what the server has printed.
+    pub(super) fn pasted(&self) -> Result<Pasted> {
+        Pasted::from_output(&fs::read_to_string(self.output())?)
     }
 
     fn output(&self) -> PathBuf {
@@ -73,17 +137,23 @@ impl KesServer {
         self.folder.join(format!("{}.log", self.name))
     }
 
+    /// What clients trust.
+    pub(super) fn certificate(&self) -> &Path {
+        &self.certificate
+    }
+
     pub(super) fn endpoint(&self) -> String {
         format!("https://127.0.0.1:{}", self.port)
+    }
+
+    pub(super) const fn runs(&self) -> bool {
+        self.process.is_some()
     }
 
     /// Starts the server and waits until it listens.
     pub(super) fn start(&mut self, executable: &Path) -> Result<()> {
         let mut command = Command::new(executable);
-        command
-            .args(["server", "--config"])
-            .arg(self.config())
-            .current_dir(&self.folder);
+        command.args(&self.arguments).current_dir(&self.folder);
         let mut server = Server::start(self.name, &mut command, &self.output(), &self.log())?;
         wait_until(&format!("{} to listen", self.name), PATIENCE, || {
             server.check_alive()?;
@@ -159,6 +229,7 @@ impl AuditEvent {
 #[derive(Clone, Debug)]
 pub(super) struct KesCli {
     pub(super) executable: PathBuf,
+    /// Where its certificate is.
     pub(super) folder: PathBuf,
     pub(super) credentials: Credentials,
 }
@@ -177,7 +248,7 @@ impl KesCli {
     pub(super) fn run(&self, server: &KesServer, arguments: &[&str]) -> Result<Finished> {
         let mut command = Command::new(&self.executable);
         command.args(arguments).env("KES_SERVER", server.endpoint());
-        command.env("MINIO_KMS_KES_CAPATH", self.folder.join("server.crt"));
+        command.env("MINIO_KMS_KES_CAPATH", server.certificate());
         match &self.credentials {
             Credentials::Certificate(name) => {
                 command.env("KES_CLIENT_KEY", self.folder.join(format!("{name}.key")));

@@ -1,13 +1,14 @@
 //! MinIO Server and its client, as their makers ship them, against the `kes` executable.
 //!
-//! A scenario is a set of servers and the steps that run on them in order. Every scenario runs twice: once with MinIO as the
-//! administrator of KES, once with the policy that MinIO's public documentation gives it.
+//! A scenario is a set of servers and the steps that run on them in order. It runs with MinIO as the administrator of KES and with
+//! the policy that MinIO's public documentation gives it, and on several key stores.
 
 mod files;
 mod kes;
 mod mc;
 mod objects;
 mod one_server;
+mod pasted;
 mod two_servers;
 mod variants;
 mod world;
@@ -16,7 +17,7 @@ use std::rc::Rc;
 
 use anyhow::Result;
 
-use self::world::{Access, Layout, Tools, World};
+use self::world::{Access, Layout, Store, Tools, World};
 use crate::cargo;
 use crate::peers::Peers;
 use crate::report::Report;
@@ -28,40 +29,50 @@ type Step = (&'static str, fn(&mut World) -> Result<()>);
 struct Scenario {
     name: &'static str,
     layout: Layout,
-    /// With which access to KES; both if none is named.
-    only: Option<Access>,
+    runs: &'static [Run],
     steps: &'static [Step],
 }
+
+/// What MinIO may do, and where the keys are.
+type Run = (Access, Store);
+
+const ON_FOLDER: Run = (Access::Admin, Store::Fs);
+const ON_FOLDER_BY_POLICY: Run = (Access::DocumentedPolicy, Store::Fs);
+/// With what the server printed for MinIO.
+const EMBEDDED: Run = (Access::Admin, Store::Embedded);
+/// With a policy added to what the server wrote.
+const EMBEDDED_BY_POLICY: Run = (Access::DocumentedPolicy, Store::Embedded);
 
 const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "one-server",
         layout: Layout::ONE_SERVER,
-        only: None,
+        runs: &[ON_FOLDER, ON_FOLDER_BY_POLICY, EMBEDDED],
         steps: one_server::STEPS,
     },
     Scenario {
         name: "two-servers",
         layout: Layout::TWO_SERVERS,
-        only: None,
+        // An embedded store has one server.
+        runs: &[ON_FOLDER, ON_FOLDER_BY_POLICY],
         steps: two_servers::STEPS,
     },
     Scenario {
         name: "auto-encryption",
         layout: Layout::AUTO_ENCRYPTION,
-        only: None,
+        runs: &[ON_FOLDER, ON_FOLDER_BY_POLICY, EMBEDDED_BY_POLICY],
         steps: variants::AUTO_ENCRYPTION,
     },
     Scenario {
         name: "api-key",
         layout: Layout::API_KEY,
-        only: None,
+        runs: &[ON_FOLDER, ON_FOLDER_BY_POLICY, EMBEDDED_BY_POLICY],
         steps: variants::API_KEY,
     },
     Scenario {
         name: "limits",
         layout: Layout::ONE_SERVER,
-        only: Some(Access::DocumentedPolicy),
+        runs: &[ON_FOLDER_BY_POLICY, EMBEDDED_BY_POLICY],
         steps: variants::POLICY_LIMITS,
     },
 ];
@@ -84,18 +95,18 @@ pub(crate) fn run(report: &mut Report, only: Option<&str>) {
         return;
     };
     let mut found = false;
-    for access in [Access::Admin, Access::DocumentedPolicy] {
-        for Scenario {
-            name,
-            layout,
-            only: with,
-            steps,
-        } in SCENARIOS
-        {
-            let name = format!("minio {access} {name}");
-            if with.is_none_or(|with| with == access) && only.is_none_or(|part| name.contains(part)) {
+    for Scenario {
+        name,
+        layout,
+        runs,
+        steps,
+    } in SCENARIOS
+    {
+        for (access, store) in *runs {
+            let name = format!("minio {access} {name}{store}");
+            if only.is_none_or(|part| name.contains(part)) {
                 found = true;
-                scenario(report, &name, World::new(&tools, access, *layout), steps);
+                scenario(report, &name, World::new(&tools, *access, *store, *layout), steps);
             }
         }
     }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::kes::AuditEvent;
 use super::objects::{self, read_again, round_trip};
-use super::world::{DEFAULT_KEY, World};
+use super::world::{DEFAULT_KEY, Store, World};
 use super::{Step, files, mc};
 use crate::process::{PATIENCE, wait_until};
 
@@ -230,8 +230,24 @@ fn deleted_key(world: &mut World) -> Result<()> {
     round_trip(world, "m/doomed/object", 1_000)?;
     world.as_admin.ok(world.server(0)?, &["key", "rm", "doomed"])?;
     objects::unreadable(world, "m/doomed/object")?;
-    // A new key of that name is another key.
-    world.mc.ok(&["admin", "kms", "key", "create", "m", "doomed"])?;
-    objects::unreadable(world, "m/doomed/object")?;
+    let create = ["admin", "kms", "key", "create", "m", "doomed"];
+    match world.store {
+        Store::Fs => {
+            // A new key of that name is another key.
+            world.mc.ok(&create)?;
+            objects::unreadable(world, "m/doomed/object")?;
+        }
+        Store::Embedded => {
+            let refused = world.mc.run(&create)?.expect_failure()?;
+            ensure!(
+                refused.contains("key with given key ID already"),
+                "mc says {refused}"
+            );
+            world
+                .as_admin
+                .ok(world.server(0)?, &["key", "undelete", "doomed"])?;
+            read_again(world, "m/doomed/object")?;
+        }
+    }
     read_again(world, "m/sse-kms/small")
 }

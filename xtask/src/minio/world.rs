@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-use super::kes::{AuditEvent, Credentials, KesCli, KesServer, KesSettings, local};
+use super::kes::{AuditEvent, Credentials, KesCli, KesServer, KesSettings, Policy, local};
 use super::mc::Mc;
+use super::pasted::Pasted;
 use crate::process::{PATIENCE, Server, file_tail, free_port, http_status, wait_until};
 
 /// The executables.
@@ -42,6 +43,13 @@ impl Access {
         "/v1/log/audit",
         "/v1/log/error",
     ];
+
+    const fn policy(identity: &str) -> Policy<'_> {
+        Policy {
+            rules: Self::RULES,
+            identity,
+        }
+    }
 }
 
 impl fmt::Display for Access {
@@ -49,6 +57,25 @@ impl fmt::Display for Access {
         f.write_str(match self {
             Self::Admin => "admin",
             Self::DocumentedPolicy => "policy",
+        })
+    }
+}
+
+/// Where KES keeps its keys, and how it comes to be set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Store {
+    /// A folder. The configuration is written by hand.
+    Fs,
+    /// The embedded store of `kes server --init`, which makes its configuration itself and prints what its users need.
+    Embedded,
+}
+
+/// What is added to the name of a scenario.
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fs => "",
+            Self::Embedded => " embedded",
         })
     }
 }
@@ -95,12 +122,15 @@ const ROOT_PASSWORD: &str = "minio-root-password";
 pub(super) struct World {
     tools: Rc<Tools>,
     layout: Layout,
+    pub(super) store: Store,
     pub(super) kes: Vec<KesServer>,
     /// The command line with MinIO's identity.
     pub(super) as_minio: KesCli,
     pub(super) minio_identity: String,
     /// The command line with the administrator's identity: MinIO's own, or another.
     pub(super) as_admin: KesCli,
+    /// What KES printed for MinIO, if MinIO is told just that.
+    pasted: Option<Pasted>,
     minio: Option<Server>,
     minio_port: u16,
     pub(super) mc: Mc,
@@ -108,90 +138,52 @@ pub(super) struct World {
     folder: TempDir,
 }
 
+/// The servers of KES, and who is who for them.
+struct Parties {
+    kes: Vec<KesServer>,
+    minio: Party,
+    admin: Credentials,
+    pasted: Option<Pasted>,
+}
+
+/// Somebody known to KES.
+struct Party {
+    credentials: Credentials,
+    identity: String,
+}
+
 impl World {
-    /// Makes keys, certificates and configurations; starts nothing.
-    pub(super) fn new(tools: &Rc<Tools>, access: Access, layout: Layout) -> Result<Self> {
+    /// Makes keys, certificates and configurations. Of the servers only those are started that make these themselves.
+    pub(super) fn new(tools: &Rc<Tools>, access: Access, store: Store, layout: Layout) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("kes-minio-")
             .tempdir()
             .context("making a temporary folder")?;
         let path = folder.path();
-        let kes = |arguments: &[&str]| local(&tools.kes, path, arguments);
-        kes(&[
-            "identity",
-            "new",
-            "--key",
-            "server.key",
-            "--cert",
-            "server.crt",
-            "--ip",
-            "127.0.0.1",
-            "localhost",
-        ])?;
-        kes(&[
-            "identity",
-            "new",
-            "--key",
-            "operator.key",
-            "--cert",
-            "operator.crt",
-            "operator",
-        ])?;
-        let (credentials, minio_identity) = if layout.api_key {
-            let key = kes(&["identity"])?;
-            let identity = kes(&["identity", "of", &key])?;
-            (Credentials::ApiKey(key), identity)
-        } else {
-            kes(&[
-                "identity",
-                "new",
-                "--key",
-                "minio.key",
-                "--cert",
-                "minio.crt",
-                "minio",
-            ])?;
-            (
-                Credentials::Certificate("minio"),
-                kes(&["identity", "of", "minio.crt"])?,
-            )
+        let Parties {
+            kes,
+            minio,
+            admin,
+            pasted,
+        } = match store {
+            Store::Fs => Parties::on_folder(tools, path, access, layout)?,
+            Store::Embedded => Parties::from_nothing(tools, path, access, layout)?,
         };
-        let operator = kes(&["identity", "of", "operator.crt"])?;
-
         let cli = |credentials| KesCli {
             executable: tools.kes.clone(),
             folder: path.to_owned(),
             credentials,
         };
-        let as_minio = cli(credentials);
-        let (admin, policy, as_admin) = match access {
-            Access::Admin => (&minio_identity, None, as_minio.clone()),
-            Access::DocumentedPolicy => {
-                let policy = (Access::RULES, minio_identity.as_str());
-                (&operator, Some(policy), cli(Credentials::Certificate("operator")))
-            }
-        };
-        let servers = layout.servers.iter().map(|(name, expiry)| {
-            KesServer::new(
-                name,
-                path,
-                &KesSettings {
-                    admin,
-                    policy,
-                    expiry: *expiry,
-                },
-            )
-        });
-        let servers = servers.collect::<Result<Vec<_>>>()?;
-
         let minio_port = free_port()?;
         Ok(Self {
             tools: Rc::clone(tools),
             layout,
-            kes: servers,
-            as_minio,
-            minio_identity,
-            as_admin,
+            store,
+            kes,
+            as_minio: cli(minio.credentials),
+            minio_identity: minio.identity,
+            as_admin: cli(admin),
+            pasted,
             minio: None,
             minio_port,
             mc: Mc {
@@ -208,7 +200,9 @@ impl World {
     /// Starts every server for the first time.
     pub(super) fn start(&mut self) -> Result<()> {
         for index in 0..self.kes.len() {
-            self.start_kes(index)?;
+            if !self.server(index)?.runs() {
+                self.start_kes(index)?;
+            }
         }
         self.start_minio()
     }
@@ -244,17 +238,22 @@ impl World {
             .env("HOME", self.path())
             .env("MINIO_ROOT_USER", ROOT_USER)
             .env("MINIO_ROOT_PASSWORD", ROOT_PASSWORD)
-            .env("MINIO_UPDATE", "off")
-            .env("MINIO_KMS_KES_ENDPOINT", endpoints.join(","))
-            .env("MINIO_KMS_KES_CAPATH", self.path().join("server.crt"))
-            .env("MINIO_KMS_KES_KEY_NAME", DEFAULT_KEY);
-        match &self.as_minio.credentials {
-            Credentials::Certificate(name) => {
-                command.env("MINIO_KMS_KES_KEY_FILE", self.path().join(format!("{name}.key")));
-                command.env("MINIO_KMS_KES_CERT_FILE", self.path().join(format!("{name}.crt")));
-            }
-            Credentials::ApiKey(key) => {
-                command.env("MINIO_KMS_KES_API_KEY", key);
+            .env("MINIO_UPDATE", "off");
+        if let Some(pasted) = &self.pasted {
+            command.envs(pasted.for_minio());
+        } else {
+            command
+                .env("MINIO_KMS_KES_ENDPOINT", endpoints.join(","))
+                .env("MINIO_KMS_KES_CAPATH", self.server(0)?.certificate())
+                .env("MINIO_KMS_KES_KEY_NAME", DEFAULT_KEY);
+            match &self.as_minio.credentials {
+                Credentials::Certificate(name) => {
+                    command.env("MINIO_KMS_KES_KEY_FILE", self.path().join(format!("{name}.key")));
+                    command.env("MINIO_KMS_KES_CERT_FILE", self.path().join(format!("{name}.crt")));
+                }
+                Credentials::ApiKey(key) => {
+                    command.env("MINIO_KMS_KES_API_KEY", key);
+                }
             }
         }
         if self.layout.auto_encryption {
@@ -320,5 +319,107 @@ impl World {
     pub(super) fn evidence(&self) -> String {
         let servers: String = self.kes.iter().map(KesServer::evidence).collect();
         format!("{}{servers}", file_tail(&self.minio_log(), 25))
+    }
+}
+
+impl Parties {
+    /// Servers that share a folder of keys.
+    fn on_folder(tools: &Tools, path: &Path, access: Access, layout: Layout) -> Result<Self> {
+        let certificate = |arguments: &[&str]| {
+            local(
+                &tools.kes,
+                path,
+                &[&["identity", "new", "--key"], arguments].concat(),
+            )
+            .map(drop)
+        };
+        certificate(&[
+            "server.key",
+            "--cert",
+            "server.crt",
+            "--ip",
+            "127.0.0.1",
+            "localhost",
+        ])?;
+        let minio = Party::minio(tools, path, layout)?;
+        let operator = Party::certificate(tools, path, "operator")?;
+        let (admin, policy) = match access {
+            Access::Admin => (&minio, None),
+            Access::DocumentedPolicy => (&operator, Some(Access::policy(&minio.identity))),
+        };
+        let servers = layout.servers.iter().map(|(name, expiry)| {
+            let settings = KesSettings {
+                admin: &admin.identity,
+                policy,
+                expiry: *expiry,
+            };
+            KesServer::on_folder(name, path, &settings)
+        });
+        Ok(Self {
+            kes: servers.collect::<Result<_>>()?,
+            admin: admin.credentials.clone(),
+            minio,
+            pasted: None,
+        })
+    }
+
+    /// A server that makes everything itself, and whose administrator has the API key that it prints.
+    fn from_nothing(tools: &Tools, path: &Path, access: Access, layout: Layout) -> Result<Self> {
+        let [(name, Layout::DEFAULT_EXPIRY)] = layout.servers else {
+            bail!("`kes server --init` makes one server, with the usual settings of the cache");
+        };
+        let mut server = KesServer::from_nothing(name, path)?;
+        let started = server.start(&tools.kes).and_then(|()| server.pasted());
+        let pasted = started.with_context(|| server.evidence())?;
+        let admin = pasted.get("KES_API_KEY")?.to_owned();
+        let (minio, pasted) = match access {
+            Access::Admin => {
+                server.edit(None)?;
+                (Party::api_key(tools, path, admin.clone())?, Some(pasted))
+            }
+            Access::DocumentedPolicy => {
+                let minio = Party::minio(tools, path, layout)?;
+                server.edit(Some(Access::policy(&minio.identity)))?;
+                (minio, None)
+            }
+        };
+        Ok(Self {
+            kes: vec![server],
+            minio,
+            admin: Credentials::ApiKey(admin),
+            pasted,
+        })
+    }
+}
+
+impl Party {
+    /// MinIO with credentials of its own.
+    fn minio(tools: &Tools, path: &Path, layout: Layout) -> Result<Self> {
+        if layout.api_key {
+            let key = local(&tools.kes, path, &["identity"])?;
+            Self::api_key(tools, path, key)
+        } else {
+            Self::certificate(tools, path, "minio")
+        }
+    }
+
+    fn api_key(tools: &Tools, path: &Path, key: String) -> Result<Self> {
+        Ok(Self {
+            identity: local(&tools.kes, path, &["identity", "of", &key])?,
+            credentials: Credentials::ApiKey(key),
+        })
+    }
+
+    fn certificate(tools: &Tools, path: &Path, name: &'static str) -> Result<Self> {
+        let (key, cert) = (format!("{name}.key"), format!("{name}.crt"));
+        local(
+            &tools.kes,
+            path,
+            &["identity", "new", "--key", &key, "--cert", &cert, name],
+        )?;
+        Ok(Self {
+            identity: local(&tools.kes, path, &["identity", "of", &cert])?,
+            credentials: Credentials::Certificate(name),
+        })
     }
 }
