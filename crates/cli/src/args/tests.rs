@@ -303,16 +303,37 @@ fn commands_that_are_gone_name_what_takes_their_place() {
             "{message}"
         );
     }
-    for line in [
-        &["policy", "ls"][..],
-        &["log"],
-        &["log", "trace"],
-        &["metric"],
-        &["migrate", "--from", "x"],
-        &["tool", "migrate"],
-    ] {
+    for line in [&["policy", "ls"][..], &["log"], &["log", "trace"], &["metric"]] {
         let message = error(line);
         assert!(message.ends_with("is not built yet"), "{message}");
+    }
+}
+
+#[test]
+fn a_migration_is_told_from_where_to_where_and_how() {
+    let cli = parsed(&["migrate", "-fq", "a*", "--from=x", "-target", "y"]).unwrap();
+    let Some(TopCommand::Migrate(args)) = cli.command else {
+        panic!("{cli:?}");
+    };
+    assert_eq!((args.from, args.to), ("x".into(), Some("y".into())));
+    assert_eq!(args.pattern.as_deref(), Some("a*"));
+    assert!(args.force && args.quiet && !args.merge && !args.dry_run);
+    for line in [
+        &[
+            "tool",
+            "migrate",
+            "-from",
+            "x",
+            "-to",
+            "y",
+            "--merge",
+            "--dry-run",
+        ][..],
+        &[
+            "migrate", "--from", "x", "-s", "host", "-e", "tenant", "-a", "key", "-k",
+        ],
+    ] {
+        assert!(parsed(line).is_ok(), "{line:?}");
     }
 }
 

@@ -94,13 +94,11 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_no_file() {
+    fn a_folder_or_a_device_is_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(
-            Growing::new(dir.path())
-                .unwrap_err()
-                .to_string()
-                .contains("is a folder")
-        );
+        for path in [dir.path(), Path::new("/dev/null")] {
+            let error = Growing::new(path).unwrap_err().to_string();
+            assert!(error.contains("is not a regular file"), "{error}");
+        }
     }
 }
