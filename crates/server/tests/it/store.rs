@@ -509,10 +509,10 @@ async fn a_store_that_stops_in_the_middle_is_given_up() {
         let mut connection = connect(&running, protocol).await;
         let mut body = begin(&mut connection).await.into_body();
         assert_eq!(piece(&mut body).await, "one");
-        skip(Duration::from_secs(59)).await;
+        skip(Duration::from_secs(40)).await;
         running.admin().get("/version").await.ok();
         assert_eq!(store.backups_under_way(), 1);
-        skip(Duration::from_secs(2)).await;
+        skip(Duration::from_secs(21)).await;
         breaks_off(&mut body).await;
         free(&store).await;
     }
@@ -521,10 +521,11 @@ async fn a_store_that_stops_in_the_middle_is_given_up() {
 /// Waits until nothing more fits between the server and a client that does not read.
 async fn full(store: &FakeOwnStore, running: &Running) {
     let mut before = usize::MAX;
+    let mut other = connect(running, Protocol::Http1).await;
     until("the client is stuffed", async || {
         // Long enough for whatever is on its way.
         for _ in 0..20 {
-            running.admin().get("/version").await.ok();
+            other.send("GET", "/version", "").await.ok();
         }
         let taken = store.pieces_taken();
         std::mem::replace(&mut before, taken) == taken
@@ -549,7 +550,7 @@ async fn a_client_that_takes_nothing_for_a_minute_is_cut_off() {
         // Slow is not stalled.
         for _ in 0..4 {
             full(&store, &running).await;
-            skip(Duration::from_secs(50)).await;
+            skip(Duration::from_secs(40)).await;
             let taken = store.pieces_taken();
             until("the next pieces", async || {
                 piece(&mut body).await;
@@ -558,7 +559,7 @@ async fn a_client_that_takes_nothing_for_a_minute_is_cut_off() {
             .await;
         }
         full(&store, &running).await;
-        skip(Duration::from_secs(55)).await;
+        skip(Duration::from_secs(40)).await;
         running.admin().get("/version").await.ok();
         assert_eq!(store.backups_under_way(), 1);
         in_time("the store is free again", async || {
@@ -611,7 +612,7 @@ async fn a_backup_takes_as_long_as_it_takes() {
         let mut body = begin(&mut connection).await.into_body();
         for gate in gates {
             soon("the next gate", gate.reached()).await;
-            skip(Duration::from_secs(50)).await;
+            skip(Duration::from_secs(40)).await;
             gate.open();
             assert_eq!(piece(&mut body).await, "one");
         }
@@ -843,7 +844,7 @@ async fn a_time_limit_of_the_configuration_is_for_the_beginning_of_a_backup_only
     let mut server = TestServer::keeping(&store);
     let brief = RouteSettings {
         skip_auth: false,
-        timeout: Some(Duration::from_secs(2)),
+        timeout: Some(Duration::from_secs(5)),
     };
     server.settings.routes.insert(Verb::StoreBackup, brief);
     let running = start(server).await;
@@ -862,7 +863,7 @@ async fn a_time_limit_of_the_configuration_is_for_the_beginning_of_a_backup_only
     let client = running.admin();
     let request = tokio::spawn(async move { client.get(BACKUP).await });
     soon("the request reaches the store", hanging.reached()).await;
-    skip(Duration::from_secs(3)).await;
+    skip(Duration::from_secs(6)).await;
     let answer = soon("the answer", request).await.unwrap();
     answer.fails(503, "request timed out");
 }
