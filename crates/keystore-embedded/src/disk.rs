@@ -15,6 +15,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use redb::StorageBackend;
 
 use crate::medium::Medium;
+use crate::pages::{PAGE, Pages};
 
 /// A medium with what is known about its first page.
 pub(crate) struct Disk {
@@ -32,6 +33,7 @@ struct Head {
 
 impl Disk {
     pub(crate) fn new(medium: Arc<dyn Medium>) -> io::Result<Self> {
+        let medium: Arc<dyn Medium> = Arc::new(Pages::over(medium));
         let size = medium.size()?.min(PAGE as u64);
         let mut page = vec![0; usize::try_from(size).unwrap_or(PAGE)];
         medium.read_at(0, &mut page)?;
@@ -277,22 +279,26 @@ impl Overlay {
         if offset.checked_add(length).is_none_or(|end| end > state.size) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let below = state.base.saturating_sub(offset).min(length);
-        let (from_medium, beyond) = out.split_at_mut(usize::try_from(below).unwrap_or(0));
-        if !from_medium.is_empty() {
-            self.disk.medium.read_at(offset, from_medium)?;
-        }
-        beyond.fill(0);
         let page = PAGE as u64;
-        for (number, bytes) in state.pages.range(offset / page..(offset + length).div_ceil(page)) {
+        // One by one: on the medium, a page that was written over here may be one that a crash has left half written.
+        for number in offset / page..(offset + length).div_ceil(page) {
             let start = number * page;
-            let from = offset.max(start);
-            let to = (offset + length).min(start + page);
-            let source = bytes.get(place(from - start)..place(to - start));
-            let target = out.get_mut(place(from - offset)..place(to - offset));
-            if let (Some(source), Some(target)) = (source, target) {
-                target.copy_from_slice(source);
+            let (from, to) = (offset.max(start), (offset + length).min(start + page));
+            let Some(target) = out.get_mut(place(from - offset)..place(to - offset)) else {
+                continue;
+            };
+            if let Some(bytes) = state.pages.get(&number) {
+                if let Some(source) = bytes.get(place(from - start)..place(to - start)) {
+                    target.copy_from_slice(source);
+                }
+                continue;
             }
+            let below = place(state.base.saturating_sub(from)).min(target.len());
+            let (from_medium, beyond) = target.split_at_mut(below);
+            if !from_medium.is_empty() {
+                self.disk.medium.read_at(from, from_medium)?;
+            }
+            beyond.fill(0);
         }
         Ok(())
     }
@@ -333,19 +339,23 @@ impl StorageBackend for Overlay {
         let (first, end) = (offset / page, (offset + data.len() as u64).div_ceil(page));
         for number in first..end {
             let start = number * page;
+            let (from, to) = (offset.max(start), (offset + data.len() as u64).min(start + page));
             if !state.pages.contains_key(&number) {
                 if state.pages.len() >= MAX_OVERLAY_PAGES {
                     return Err(io::Error::other("the store cannot be written to now"));
                 }
-                let there = state.size.saturating_sub(start).min(page);
+                let whole = to - from == page;
+                let there = if whole {
+                    0
+                } else {
+                    state.size.saturating_sub(start).min(page)
+                };
                 let mut bytes = vec![0; PAGE];
                 if let Some(old) = bytes.get_mut(..place(there)) {
                     self.read_through(&state, start, old)?;
                 }
                 state.pages.insert(number, bytes.into_boxed_slice());
             }
-            let from = offset.max(start);
-            let to = (offset + data.len() as u64).min(start + page);
             let source = data.get(place(from - offset)..place(to - offset));
             let target = state
                 .pages
@@ -364,10 +374,10 @@ impl StorageBackend for Overlay {
 pub(crate) enum Header {
     /// It is as redb wrote it.
     Sound,
-    /// It may not be: everything that it leads to has to be checked. The other commit is the newer one if `newer`.
+    /// It may not be: everything that it leads to has to be checked.
     Doubtful {
-        /// Whether the commit that is not the current one is the newer one.
-        newer: bool,
+        /// Whether it is as redb wrote it but for the bit that says which of the two commits is the current one.
+        names_other: bool,
     },
     /// This is not the header of a store, for this reason.
     Foreign(&'static str),
@@ -398,18 +408,12 @@ pub(crate) fn examine(head: &[u8], size: u64) -> Header {
         return Header::Foreign("its header is damaged");
     }
     let stored = page + (field(24) * REGION_PAGES + field(28)) * page;
-    let marked = head.get(HEADER..HEADER + MARK) == Some(&mark(header)[..]);
+    let marked = is_marked(head);
     if marked && size >= stored {
         return Header::Sound;
     }
-    let slot = |number: usize| -> u64 {
-        let at = 64 + 128 * number + 104;
-        let bytes = header.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
-        u64::from_le_bytes(bytes.unwrap_or_default())
-    };
-    let current = usize::from(flags & PRIMARY != 0);
     Header::Doubtful {
-        newer: !marked && slot(1 - current) > slot(current),
+        names_other: !marked && is_marked(&with_other_commit(head)),
     }
 }
 
@@ -420,6 +424,11 @@ pub(crate) fn with_other_commit(head: &[u8]) -> Vec<u8> {
         *flags ^= PRIMARY;
     }
     head
+}
+
+fn is_marked(head: &[u8]) -> bool {
+    let header = head.get(..HEADER).unwrap_or_default();
+    head.get(HEADER..HEADER + MARK) == Some(&mark(header)[..])
 }
 
 fn mark(header: &[u8]) -> [u8; MARK] {
@@ -436,9 +445,6 @@ fn mark(header: &[u8]) -> [u8; MARK] {
 fn place(distance: u64) -> usize {
     usize::try_from(distance).unwrap_or(usize::MAX)
 }
-
-/// The size of redb's pages, of which the header is the first.
-pub(crate) const PAGE: usize = 4096;
 
 /// How much of the first page redb uses.
 pub(crate) const HEADER: usize = 320;

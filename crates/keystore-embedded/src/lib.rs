@@ -44,6 +44,7 @@ mod fault;
 mod file;
 mod medium;
 mod ops;
+mod pages;
 mod restore;
 mod snapshot;
 mod store;
@@ -60,6 +61,8 @@ pub use error::ConnectError;
 pub use file::FileMedium;
 #[doc(hidden)]
 pub use medium::Medium;
+#[doc(hidden)]
+pub use pages::Pages;
 pub use restore::restore;
 pub use store::{Config, EmbeddedStore};
 pub use verify::{Report, verify};

@@ -27,11 +27,11 @@ impl View {
         let integrity = match disk::examine(&head, size) {
             Header::Foreign(reason) => return Err(Fault::Damaged(reason.to_owned())),
             Header::Sound => false,
-            Header::Doubtful { newer } => {
+            Header::Doubtful { names_other } => {
                 tracing::warn!(
                     "the header of the key store may be damaged or half written: checking all of the file"
                 );
-                if newer {
+                if names_other {
                     let other = disk::with_other_commit(&head);
                     if Self::open_over(disk, number, &other, true).is_ok() {
                         tracing::warn!(
@@ -56,8 +56,8 @@ impl View {
         match disk::examine(&head, size) {
             Header::Foreign(reason) => Err(Fault::Damaged(reason.to_owned())),
             Header::Sound => Self::open_over(disk, number, &head, false),
-            Header::Doubtful { newer } => {
-                if newer
+            Header::Doubtful { names_other } => {
+                if names_other
                     && let Ok(view) = Self::open_over(disk, number, &disk::with_other_commit(&head), true)
                 {
                     return Ok(view);
