@@ -163,6 +163,8 @@ async fn a_damaged_value_is_corrupt_and_the_others_stay_readable() {
         );
         assert_holds(&sealed, "good", b"value").await;
     }
+    let error = sealed.get(&name("bad")).await.unwrap_err();
+    assert!(error.to_string().contains("more than the 1048605"), "{error}");
     store.overwrite(&name("bad"), &stored).await;
     assert_holds(&sealed, "bad", b"value").await;
 }
