@@ -2,4 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests panic as the tests do")]
 
+mod backup;
+mod crashes;
+mod damage;
+mod disk;
+mod exclusive;
+mod kills;
 mod promises;
+mod resealing;
+mod rig;
+mod sim;
