@@ -85,6 +85,27 @@ impl EmbeddedStore {
         Self::open_on(Arc::new(medium), config, clock).await
     }
 
+    /// Opens a store that is there to read only, such as for copying it: not a byte of it is changed, also if its seals are
+    /// not those of `config`, and writes fail.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub async fn examine(config: Config, clock: Arc<dyn Clock>) -> Result<Self, ConnectError> {
+        let medium = {
+            let path = config.path.clone();
+            blocking(move || FileMedium::open(&path)).await?
+        };
+        let engine = Engine::examine(Arc::new(medium), config.settings(), Arc::clone(&clock)).await?;
+        let engine = Arc::new(engine);
+        match Sealed::open(Arc::clone(&engine), &config.seals).await {
+            Ok(sealed) => Ok(Self::of(sealed, clock)),
+            Err(source) => {
+                engine.close().await;
+                Err(unsealed(&config.path, source))
+            }
+        }
+    }
+
     /// Opens the store, or makes a new one where there is none, with a warning in the log.
     ///
     /// # Errors

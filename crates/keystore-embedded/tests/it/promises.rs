@@ -98,6 +98,43 @@ async fn a_value_is_replaced_where_there_is_one() {
     store.close().await;
 }
 
+#[tokio::test]
+async fn a_store_that_is_only_examined_stays_as_it_is() {
+    let folder = TempDir::new().unwrap();
+    let kept = config(folder.path(), Duration::from_secs(60));
+    let store = EmbeddedStore::create(kept.clone(), Arc::new(SystemClock))
+        .await
+        .unwrap();
+    let (name, deleted) = (
+        EntryName::parse("key").unwrap(),
+        EntryName::parse("deleted").unwrap(),
+    );
+    let value = SecretBytes::copy_of(b"value");
+    for name in [&name, &deleted] {
+        store.create(name, &value).await.unwrap();
+    }
+    store.delete(&deleted).await.unwrap();
+    store.close().await;
+    let before = std::fs::read(&kept.path).unwrap();
+
+    // A configuration of another time: with another seal, and without time for deleted keys.
+    let mut other = config(folder.path(), Duration::ZERO);
+    other.seals.extend(kept.seals.iter().cloned());
+    let store = EmbeddedStore::examine(other, Arc::new(SystemClock))
+        .await
+        .unwrap();
+    assert!(store.get(&name).await.unwrap().value.ct_eq(&value));
+    assert!(store.create(&deleted, &value).await.is_err());
+    assert!(store.delete(&name).await.is_err());
+    store.close().await;
+    assert!(std::fs::read(&kept.path).unwrap() == before);
+
+    let store = EmbeddedStore::open(kept, Arc::new(SystemClock)).await.unwrap();
+    store.undelete(&deleted).await.unwrap();
+    assert!(store.get(&name).await.is_ok());
+    store.close().await;
+}
+
 /// One thing done to the store and to the model of it.
 #[derive(Clone, Debug)]
 enum Step {
