@@ -7,16 +7,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use kes_config::KeyStoreSettings;
 use kes_config::keystore::{Embedded, Fs, SealSettings};
-use kes_keystore::Connected;
+use kes_keystore::{Connected, KeyStore};
 use kes_keystore_embedded::EmbeddedStore;
 use kes_keystore_fs::FsStore;
 use kes_seal::{KeySeal, Resealed, Seal, Seals};
 use kes_types::Clock;
-
-/// Connects to the key store that the configuration names.
-pub(crate) async fn connect(settings: &KeyStoreSettings, clock: Arc<dyn Clock>) -> anyhow::Result<Connected> {
-    open(settings, clock).await.map(Opened::into_connected)
-}
 
 /// Connects to the key store that the configuration names, and keeps hold of what a reload may need.
 pub(crate) async fn open(settings: &KeyStoreSettings, clock: Arc<dyn Clock>) -> anyhow::Result<Opened> {
@@ -40,6 +35,20 @@ pub(crate) async fn open(settings: &KeyStoreSettings, clock: Arc<dyn Clock>) -> 
                 FsStore::connect(config).await?,
             ))))
         }
+    }
+}
+
+/// Connects to a key store that is there and is only read. It stays as it is, even if the settings are those of another time.
+pub(crate) async fn examine(
+    settings: &KeyStoreSettings,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Arc<dyn KeyStore>> {
+    match backend(settings)? {
+        Backend::Embedded(embedded) => {
+            let store = EmbeddedStore::examine(embedded_config(embedded)?, clock).await?;
+            Ok(Arc::new(store))
+        }
+        Backend::Fs(_) => Ok(open(settings, clock).await?.into_connected().store),
     }
 }
 
@@ -85,6 +94,15 @@ pub(crate) fn seals(settings: &[SealSettings]) -> anyhow::Result<Seals> {
         Ok(Arc::new(seal) as Arc<dyn Seal>)
     };
     settings.iter().map(seal).collect()
+}
+
+/// The file or folder that holds the keys, where that is on this machine, as it was configured.
+pub(crate) fn path(settings: &KeyStoreSettings) -> Option<&Path> {
+    match backend(settings) {
+        Ok(Backend::Embedded(embedded)) => Some(&embedded.path),
+        Ok(Backend::Fs(fs)) => Some(&fs.path),
+        Err(_) => None,
+    }
 }
 
 /// The settings of a backend that this program has.

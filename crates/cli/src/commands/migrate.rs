@@ -113,10 +113,9 @@ impl Migration {
             return Err(anyhow!("the source {} does not exist", path.display()).into());
         }
         let source = interrupt
-            .or(connect::connect(&self.source, Arc::clone(clock)))
+            .or(connect::examine(&self.source, Arc::clone(clock)))
             .await?
-            .map_err(|error| explain(error, SOURCE_IN_USE).context("the source"))?
-            .store;
+            .map_err(|error| explain(error, SOURCE_IN_USE).context("the source"))?;
         let outcome = self.run_from(&source, interrupt, clock, output).await;
         source.close().await;
         outcome
@@ -140,19 +139,10 @@ impl Migration {
             output.line(&report::nothing(source.as_ref(), &self.pattern))?;
             return report::outcome(drive::Tally::default(), foreign, total);
         }
-        // A dry run must not make a key store. One that is not there is empty.
-        let (target, replacer): (Arc<dyn KeyStore>, _) =
-            if self.is_dry_run && place::absent(&self.target).is_some() {
-                connect::check(&self.target).context("the target")?;
-                (Arc::new(MemoryStore::new()), None)
-            } else {
-                let opened = interrupt
-                    .or(connect::open(&self.target, Arc::clone(clock)))
-                    .await?
-                    .map_err(|error| explain(error, "stop it first").context("the target"))?;
-                let replacer = opened.embedded().map(|store| store as Arc<dyn Replace>);
-                (opened.into_connected().store, replacer)
-            };
+        let (target, replacer) = interrupt
+            .or(self.target(clock))
+            .await?
+            .map_err(|error| explain(error, "stop it first").context("the target"))?;
         let copier = Arc::new(Copier {
             source: Arc::clone(source),
             target: Arc::clone(&target),
@@ -171,7 +161,26 @@ impl Migration {
         output.line(&report::summary(&tally, self.is_dry_run))?;
         report::outcome(tally, foreign, total)
     }
+
+    /// Connects to the target. A dry run neither makes nor changes anything.
+    async fn target(&self, clock: &Arc<dyn Clock>) -> anyhow::Result<Target> {
+        let clock = Arc::clone(clock);
+        if !self.is_dry_run {
+            let opened = connect::open(&self.target, clock).await?;
+            let replacer = opened.embedded().map(|store| store as _);
+            return Ok((opened.into_connected().store, replacer));
+        }
+        if place::absent(&self.target).is_none() {
+            return Ok((connect::examine(&self.target, clock).await?, None));
+        }
+        connect::check(&self.target)?;
+        // What is not there is empty.
+        Ok((Arc::new(MemoryStore::new()), None))
+    }
 }
+
+/// A key store to copy to, and the same again if it can replace a value in one step.
+type Target = (Arc<dyn KeyStore>, Option<Arc<dyn Replace>>);
 
 /// Said when the source cannot be opened beside its server.
 const SOURCE_IN_USE: &str =

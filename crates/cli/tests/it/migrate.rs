@@ -246,6 +246,47 @@ fn a_dry_run_says_what_would_be_done_and_does_nothing() {
 }
 
 #[test]
+fn a_store_that_is_only_read_stays_as_it_is() {
+    let stores = Stores::new();
+    for name in ["a", "b"] {
+        stores.put(1, name, name.as_bytes());
+    }
+    let file = stores.path().join("keys.redb");
+    let there = stores.migrate("--from fs-1.yml --to embedded.yml -q a");
+    printed(&there, "Copied 1 key\n");
+    let before = fs::read(&file).unwrap();
+    printed(
+        &stores.migrate("--from fs-1.yml --to embedded.yml --merge --dry-run"),
+        "copy b\nWould copy 1 key; 1 was there already\n",
+    );
+    assert!(fs::read(&file).unwrap() == before, "the target of a dry run");
+    printed(
+        &stores.migrate("--from embedded.yml --to fs-2.yml -q"),
+        "Copied 1 key\n",
+    );
+    assert!(fs::read(&file).unwrap() == before, "the source");
+
+    // A configuration of another time would reseal the store, and forget its deleted keys.
+    let dir = stores.path();
+    let seal = "qKioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKg=\n";
+    fs::write(dir.join("other.key"), seal).unwrap();
+    fs::set_permissions(dir.join("other.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(
+        dir.join("another-time.yml"),
+        "keystore: {embedded: {path: keys.redb, undelete: 0s, seal: [{file: other.key}, {file: seal.key}]}}\n",
+    )
+    .unwrap();
+    printed(
+        &stores.migrate("--from another-time.yml --to fs-2.yml -q --merge"),
+        "Copied 0 keys; 1 was there already\n",
+    );
+    assert!(
+        fs::read(&file).unwrap() == before,
+        "whatever the configuration says"
+    );
+}
+
+#[test]
 fn what_no_key_can_be_called_is_listed_at_the_end() {
     let stores = Stores::new();
     for name in ["good", "bad.key", "-bad", &"b".repeat(81), ".hidden"] {

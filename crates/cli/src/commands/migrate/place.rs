@@ -12,25 +12,11 @@ use kes_types::is_name;
 
 use super::copy::Replace;
 use super::pattern::Pattern;
-
-/// The file or folder of a key store on this machine, as it was configured.
-fn path(settings: &KeyStoreSettings) -> Option<&Path> {
-    match settings {
-        KeyStoreSettings::Embedded(embedded) => Some(&embedded.path),
-        KeyStoreSettings::Fs(fs) => Some(&fs.path),
-        KeyStoreSettings::Vault(_)
-        | KeyStoreSettings::Fortanix(_)
-        | KeyStoreSettings::Gemalto(_)
-        | KeyStoreSettings::Gcp(_)
-        | KeyStoreSettings::Aws(_)
-        | KeyStoreSettings::Azure(_)
-        | KeyStoreSettings::Entrust(_) => None,
-    }
-}
+use crate::connect;
 
 /// The file or folder of a key store on this machine. The same place has the same path, however it was written.
 fn resolved(settings: &KeyStoreSettings) -> Option<PathBuf> {
-    let absolute = std::path::absolute(path(settings)?).ok()?;
+    let absolute = std::path::absolute(connect::path(settings)?).ok()?;
     if let Ok(resolved) = absolute.canonicalize() {
         return Some(resolved);
     }
@@ -51,7 +37,7 @@ pub(super) fn are_same(a: &KeyStoreSettings, b: &KeyStoreSettings) -> bool {
 
 /// The path of a key store of this machine that is not there, and would be made by connecting.
 pub(super) fn absent(settings: &KeyStoreSettings) -> Option<&Path> {
-    path(settings).filter(|path| !path.exists())
+    connect::path(settings).filter(|path| matches!(path.try_exists(), Ok(false)))
 }
 
 /// What lies among the keys of a source and is none, since no key can have such a name.
