@@ -465,3 +465,146 @@ const REGION_PAGES: u64 = 1 << 20;
 
 /// Opening a database writes its header; 16 MiB is far more than a read view needs.
 const MAX_OVERLAY_PAGES: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A medium in memory.
+    #[derive(Debug, Default)]
+    struct Memory(Mutex<Vec<u8>>);
+
+    impl Medium for Memory {
+        fn size(&self) -> io::Result<u64> {
+            Ok(self.0.lock().unwrap().len() as u64)
+        }
+
+        fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+            let bytes = self.0.lock().unwrap();
+            let start = place(offset);
+            let found = bytes.get(start..start + into.len());
+            into.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+            Ok(())
+        }
+
+        fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+            let start = place(offset);
+            self.0.lock().unwrap()[start..start + bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        }
+
+        fn set_size(&self, size: u64) -> io::Result<()> {
+            self.0.lock().unwrap().resize(place(size), 0);
+            Ok(())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Three pages filled with 1, 2 and 3.
+    fn three_pages() -> (Arc<Memory>, Arc<Disk>) {
+        let memory = Arc::new(Memory::default());
+        let disk = Disk::new(Arc::clone(&memory) as _).unwrap();
+        disk.medium.set_size(3 * PAGE as u64).unwrap();
+        for number in 0..3 {
+            disk.write(number * PAGE as u64, &[u8::try_from(number).unwrap() + 1; PAGE])
+                .unwrap();
+        }
+        disk.sync().unwrap();
+        (memory, Arc::new(disk))
+    }
+
+    fn read(backend: &impl StorageBackend, offset: usize, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        backend.read(offset as u64, &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn the_durable_head_is_that_of_the_last_sync() {
+        let (memory, disk) = three_pages();
+        disk.write(0, &[9; 16]).unwrap();
+        assert_eq!(disk.durable_head(), [1; PAGE]);
+        assert_eq!(memory.0.lock().unwrap()[..16], [9; 16]);
+        disk.restore_head().unwrap();
+        assert_eq!(memory.0.lock().unwrap()[..PAGE], [1; PAGE]);
+        disk.write(8, &[9; 8]).unwrap();
+        disk.sync().unwrap();
+        assert_eq!(
+            disk.durable_head()[..17],
+            [[1; 8].as_slice(), &[9; 8], &[1]].concat()
+        );
+    }
+
+    #[test]
+    fn an_overlay_keeps_what_is_written_over_the_medium_to_itself() {
+        let (memory, disk) = three_pages();
+        let before = memory.0.lock().unwrap().clone();
+        let overlay = Overlay::new(Arc::clone(&disk), Arc::default(), &[7; PAGE]).unwrap();
+        assert_eq!(read(&overlay, 0, PAGE), [7; PAGE], "another first page");
+        overlay.write(PAGE as u64 - 2, &[8; 4]).unwrap();
+        overlay.set_len(4 * PAGE as u64).unwrap();
+        overlay.write(3 * PAGE as u64, &[4; PAGE]).unwrap();
+        overlay.sync_data().unwrap();
+        assert_eq!(read(&overlay, PAGE - 4, 8), [7, 7, 8, 8, 8, 8, 2, 2]);
+        assert_eq!(read(&overlay, 3 * PAGE - 1, 2), [3, 4]);
+        overlay.set_len(2 * PAGE as u64).unwrap();
+        overlay.set_len(4 * PAGE as u64).unwrap();
+        assert_eq!(
+            read(&overlay, 2 * PAGE, 2 * PAGE),
+            [0; 2 * PAGE],
+            "what was cut off is gone"
+        );
+        assert!(overlay.read(4 * PAGE as u64 - 1, &mut [0; 2]).is_err());
+        assert_eq!(*memory.0.lock().unwrap(), before);
+    }
+
+    #[test]
+    fn an_overlay_is_bounded() {
+        let (_, disk) = three_pages();
+        let overlay = Overlay::new(disk, Arc::default(), &[7; PAGE]).unwrap();
+        overlay
+            .set_len(2 * MAX_OVERLAY_PAGES as u64 * PAGE as u64)
+            .unwrap();
+        let written = (1..2 * MAX_OVERLAY_PAGES as u64)
+            .take_while(|number| overlay.write(number * PAGE as u64, &[0; PAGE]).is_ok())
+            .count();
+        assert_eq!(written, MAX_OVERLAY_PAGES - 1);
+    }
+
+    #[test]
+    fn nothing_goes_through_a_closed_gate() {
+        let (memory, disk) = three_pages();
+        let before = memory.0.lock().unwrap().clone();
+        let gate = Arc::new(Gate::default());
+        let direct = Direct::new(Arc::clone(&disk), Arc::clone(&gate));
+        let overlay = Overlay::new(disk, Arc::clone(&gate), &[7; PAGE]).unwrap();
+        gate.close();
+        for backend in [&direct as &dyn StorageBackend, &overlay] {
+            let mut byte = [0];
+            let refused = [
+                backend.read(0, &mut byte),
+                backend.write(0, &[9]),
+                backend.set_len(1),
+                backend.sync_data(),
+            ];
+            for refused in refused {
+                let error = refused.unwrap_err();
+                assert!(error.get_ref().unwrap().is::<CutOff>(), "{error:?}");
+            }
+        }
+        assert_eq!(*memory.0.lock().unwrap(), before);
+    }
+
+    #[test]
+    fn a_database_of_another_shape_is_foreign() {
+        assert_eq!(examine(&[], 0), Header::Foreign("it is empty"));
+        assert!(matches!(examine(b"keystore:", 9), Header::Foreign(_)));
+        assert!(matches!(examine(&MAGIC, 9), Header::Foreign(_)));
+        let mut head = vec![0; PAGE];
+        head[..MAGIC.len()].copy_from_slice(&MAGIC);
+        assert!(matches!(examine(&head, PAGE as u64), Header::Foreign(_)));
+    }
+}

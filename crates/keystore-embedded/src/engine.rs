@@ -239,7 +239,7 @@ impl Engine {
             disk,
             view: RwLock::new(Arc::new(view)),
             clock,
-            undelete: AtomicU64::new(undelete.as_secs()),
+            undelete: AtomicU64::new(seconds(undelete)),
             examines: how == How::Examine,
             live: AtomicU64::new(0),
             deleted: AtomicU64::new(0),
@@ -247,6 +247,9 @@ impl Engine {
             commits: Mutex::default(),
         });
         shared.set_counts(found.counts);
+        if !found.is_sound {
+            tracing::error!(store = %shared, "the number of keys and that of values differ: some key is damaged");
+        }
         let (sender, jobs) = mpsc::channel();
         let writer = Writer::new(Arc::clone(&shared), jobs);
         let thread = std::thread::Builder::new()
@@ -317,15 +320,19 @@ impl Engine {
         .await
     }
 
-    /// Removes the deleted entries whose time is over, now and not only with the next write.
-    pub fn purge(&self) {
-        // When it is closed there is nothing to be done.
-        self.ask(Job::Purge);
+    /// Removes deleted entries whose time is over, now and not only with the next write.
+    pub async fn purge(&self) {
+        let (done, purged) = oneshot::channel();
+        if self.ask(Job::Purge { done }) {
+            // An error means that the store was closed meanwhile.
+            let _ = purged.await;
+        }
     }
 
     /// From now on deleted entries can be brought back for as long.
-    pub fn set_undelete(&self, undelete: Duration) {
-        self.shared.undelete.store(undelete.as_secs(), Ordering::Relaxed);
+    pub async fn set_undelete(&self, undelete: Duration) {
+        self.shared.undelete.store(seconds(undelete), Ordering::Relaxed);
+        self.purge().await;
     }
 
     /// For how long deleted entries can be brought back.
@@ -387,8 +394,11 @@ impl Engine {
                 }
             };
             attempt += 1;
-            if !matches!(fault, Fault::Stale) || attempt >= ATTEMPTS || !self.replace(number).await {
+            if !matches!(fault, Fault::Stale) || attempt >= ATTEMPTS {
                 return Err(store_error(fault, &self.to_string()));
+            }
+            if !self.replace(number).await {
+                return Err(self.closed());
             }
         }
     }
@@ -411,14 +421,17 @@ impl Engine {
             answer,
             _place: place,
         };
-        let closed = || StoreError::Backend {
+        if !self.ask(Job::Write(write)) {
+            return Err(self.closed());
+        }
+        answered.await.unwrap_or_else(|_| Err(self.closed()))
+    }
+
+    fn closed(&self) -> StoreError {
+        StoreError::Backend {
             store: self.to_string(),
             source: Box::new(Closed),
-        };
-        if !self.ask(Job::Write(write)) {
-            return Err(closed());
         }
-        answered.await.unwrap_or_else(|_| Err(closed()))
     }
 
     fn ask(&self, job: Job) -> bool {
@@ -486,7 +499,7 @@ impl KeyStore for Engine {
     /// send away those who want to read.
     async fn ping(&self) -> Result<(), StoreError> {
         self.read(&self.turns.pings, |view| {
-            view.read(|transaction| Known::read(transaction).map(drop))
+            view.read(|transaction| format(transaction).map(drop))
         })
         .await
     }
@@ -561,27 +574,36 @@ impl fmt::Debug for Engine {
 struct Known {
     format: u64,
     counts: Counts,
+    is_sound: bool,
     last_backup: Option<Timestamp>,
 }
 
 impl Known {
     fn read(transaction: &ReadTransaction) -> Result<Self, Fault> {
-        let meta = tables::read(transaction, tables::META)?;
-        let format = tables::meta_number(&meta, tables::FORMAT_ROW)?
-            .ok_or_else(|| Fault::Damaged("it does not say which format it has".to_owned()))?;
+        let format = format(transaction)?;
         if format != tables::FORMAT {
             return Ok(Self {
                 format,
                 counts: Counts::default(),
+                is_sound: true,
                 last_backup: None,
             });
         }
+        let counts = snapshot::counts(transaction)?;
         Ok(Self {
             format,
-            counts: snapshot::counts(transaction)?,
+            counts,
+            is_sound: snapshot::counts_agree(transaction, counts)?,
             last_backup: snapshot::last_backup(transaction)?,
         })
     }
+}
+
+/// The version of the tables.
+fn format(transaction: &ReadTransaction) -> Result<u64, Fault> {
+    let meta = tables::read(transaction, tables::META)?;
+    tables::meta_number(&meta, tables::FORMAT_ROW)?
+        .ok_or_else(|| Fault::Damaged("it does not say which format it has".to_owned()))
 }
 
 fn list(
@@ -625,6 +647,13 @@ fn list(
         names.push(name);
     }
     Ok(Page { names, next: None })
+}
+
+/// At least as long as `period`.
+fn seconds(period: Duration) -> u64 {
+    period
+        .as_secs()
+        .saturating_add(u64::from(period.subsec_nanos() > 0))
 }
 
 fn join(thread: JoinHandle<()>) {

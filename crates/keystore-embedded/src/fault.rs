@@ -69,3 +69,62 @@ impl Fault {
 pub(crate) fn contain<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(Fault::of_panic(payload)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::with_unwinding_reads;
+
+    fn io_error(kind: io::ErrorKind) -> Fault {
+        Fault::from(redb::StorageError::Io(kind.into()))
+    }
+
+    #[test]
+    fn a_panic_is_damage_and_ends_there() {
+        let contained = contain::<()>(|| panic!("page {} has no type", 7));
+        match contained {
+            Err(Fault::Damaged(reason)) => assert!(reason.ends_with("page 7 has no type"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_follows_a_panic_with_a_lock_held_is_a_reason_to_reopen() {
+        let lock = std::sync::Mutex::new(());
+        let first = contain::<()>(|| {
+            let _held = lock.lock().unwrap();
+            panic!("damaged");
+        });
+        assert!(matches!(first, Err(Fault::Damaged(_))), "{first:?}");
+        let second = contain(|| Ok(drop(lock.lock().unwrap())));
+        assert!(matches!(second, Err(Fault::Stale)), "{second:?}");
+    }
+
+    #[test]
+    fn a_refused_read_arrives_as_what_the_system_said() {
+        let refused = contain::<()>(|| {
+            with_unwinding_reads(|| {
+                std::panic::resume_unwind(Box::new(ReadFailed(io::ErrorKind::TimedOut.into())))
+            })
+        });
+        assert!(
+            matches!(&refused, Err(Fault::Io(error)) if error.kind() == io::ErrorKind::TimedOut),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_ends_early_is_damaged_and_a_full_disk_is_not() {
+        assert!(matches!(
+            io_error(io::ErrorKind::UnexpectedEof),
+            Fault::Damaged(_)
+        ));
+        assert!(matches!(io_error(io::ErrorKind::InvalidData), Fault::Damaged(_)));
+        assert!(matches!(io_error(io::ErrorKind::StorageFull), Fault::Io(_)));
+        assert!(matches!(
+            Fault::from(redb::StorageError::PreviousIo),
+            Fault::Stale
+        ));
+        assert!(matches!(Fault::of_io(io::Error::other(CutOff)), Fault::Stale));
+    }
+}

@@ -1,6 +1,6 @@
 //! Files: the one that a store is in, and the one that becomes a store when it is whole.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -109,13 +109,29 @@ impl Medium for FileMedium {
             return Ok(());
         }
         let file = open(&self.path, true)?;
-        let (ours, found) = (self.file.metadata()?, file.metadata()?);
-        if (ours.dev(), ours.ino()) != (found.dev(), found.ino()) {
-            return Err(io::Error::other(AnotherFile {
+        if !is_same(&self.file.metadata()?, &file.metadata()?) {
+            return Err(io::Error::other(Moved {
                 path: self.path.clone(),
             }));
         }
         let _ = self.writer.set(Arc::new(file));
+        Ok(())
+    }
+
+    fn is_in_place(&self) -> io::Result<()> {
+        if !self.is_published.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let moved = match fs::metadata(&self.path) {
+            Ok(found) => !is_same(&self.file.metadata()?, &found),
+            // Of other errors the writes themselves tell more.
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if moved {
+            return Err(io::Error::other(Moved {
+                path: self.path.clone(),
+            }));
+        }
         Ok(())
     }
 
@@ -136,10 +152,13 @@ struct ReadOnly {
     path: PathBuf,
 }
 
-/// The path leads to another file than before.
+/// The path leads to another file than before, or to none.
 #[derive(Debug, thiserror::Error)]
-#[error("{} is another file than at the start: put the former one back, or restart the server", path.display())]
-struct AnotherFile {
+#[error(
+    "{} is not the file any more that it was at the start, and what is written to that one would be lost: put it back, or restart the server to use what is there now",
+    path.display()
+)]
+struct Moved {
     path: PathBuf,
 }
 
@@ -330,6 +349,10 @@ fn folder_and_name(path: &Path) -> Result<(OwnedFd, String), ConnectError> {
     }
 }
 
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
 fn open(path: &Path, to_write: bool) -> io::Result<File> {
     // Without NONBLOCK, opening a named pipe would wait for a writer.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -403,3 +426,134 @@ const DIGITS: usize = 32;
 
 /// A second attempt is needed only when somebody cleans up between two system calls.
 const ATTEMPTS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.redb");
+        (folder, path)
+    }
+
+    fn names(folder: &tempfile::TempDir) -> Vec<String> {
+        let entries = fs::read_dir(folder.path()).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_new_file_appears_under_its_name_at_the_end_and_for_its_owner_only() {
+        let (folder, path) = folder();
+        let new = NewFile::create(&path).unwrap();
+        let medium = new.medium();
+        medium.set_size(3).unwrap();
+        medium.write_at(0, b"abc").unwrap();
+        assert!(!path.exists());
+        new.publish().unwrap();
+        assert_eq!(names(&folder), ["keys.redb"]);
+        let found = fs::metadata(&path).unwrap();
+        assert_eq!((found.len(), found.mode() & 0o777), (3, 0o600));
+
+        // The lock is still the same.
+        assert!(matches!(FileMedium::open(&path), Err(ConnectError::InUse { .. })));
+        medium.release();
+        FileMedium::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_new_file_that_is_given_up_leaves_nothing() {
+        let (folder, path) = folder();
+        drop(NewFile::create(&path).unwrap());
+        assert_eq!(names(&folder), [""; 0]);
+    }
+
+    #[test]
+    fn a_new_file_replaces_nothing_however_late_that_appeared() {
+        let (folder, path) = folder();
+        let new = NewFile::create(&path).unwrap();
+        fs::write(&path, "mine").unwrap();
+        assert!(matches!(new.publish(), Err(ConnectError::Exists { .. })));
+        assert_eq!(
+            (names(&folder), fs::read(&path).unwrap()),
+            (vec!["keys.redb".to_owned()], b"mine".to_vec())
+        );
+        assert!(matches!(NewFile::create(&path), Err(ConnectError::Exists { .. })));
+    }
+
+    #[test]
+    fn what_a_crash_has_left_is_removed_and_what_is_in_use_is_not() {
+        let (folder, path) = folder();
+        let in_use = NewFile::create(&path).unwrap();
+        let stale = temporary_name("keys.redb").unwrap();
+        let others = [
+            temporary_name("other.redb").unwrap(),
+            ".keys.redb.tmp-1".to_owned(),
+        ];
+        for name in others.iter().chain([&stale]) {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        // Also a release, which is for files that have their name, does not give it up.
+        in_use.medium().release();
+        remove_stale_beside(&path);
+        let left = names(&folder);
+        assert!(!left.contains(&stale), "{left:?}");
+        assert!(left.contains(&in_use.temporary), "{left:?}");
+        assert!(others.iter().all(|other| left.contains(other)), "{left:?}");
+        in_use.publish().unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_no_longer_there_is_noticed() {
+        let (folder, path) = folder();
+        let elsewhere = folder.path().join("elsewhere");
+        fs::write(&path, "store").unwrap();
+        let medium = FileMedium::open(&path).unwrap();
+        medium.is_in_place().unwrap();
+        fs::rename(&path, &elsewhere).unwrap();
+        let error = medium.is_in_place().unwrap_err().to_string();
+        assert!(
+            error.contains("keys.redb") && error.contains("put it back"),
+            "{error}"
+        );
+        fs::write(&path, "another").unwrap();
+        medium.is_in_place().unwrap_err();
+        fs::rename(&elsewhere, &path).unwrap();
+        medium.is_in_place().unwrap();
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_and_so_is_an_absent_folder() {
+        let (folder, path) = folder();
+        assert!(matches!(
+            FileMedium::open(&path),
+            Err(ConnectError::Absent { .. })
+        ));
+        assert!(matches!(
+            FileMedium::open(Path::new("")),
+            Err(ConnectError::NoPath)
+        ));
+        assert!(matches!(
+            FileMedium::open(folder.path()),
+            Err(ConnectError::NotAFile { .. })
+        ));
+        rustix::fs::mknodat(CWD, &path, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        assert!(matches!(
+            FileMedium::open(&path),
+            Err(ConnectError::NotAFile { .. })
+        ));
+        let below = folder.path().join("absent/keys.redb");
+        assert!(matches!(
+            NewFile::create(&below),
+            Err(ConnectError::NoFolder { .. })
+        ));
+        assert!(matches!(
+            NewFile::create(Path::new("/")),
+            Err(ConnectError::NotAFile { .. })
+        ));
+    }
+}

@@ -28,6 +28,11 @@ pub trait Medium: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Whether it is still where the next start would look for it: otherwise what is written would be lost.
+    fn is_in_place(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Lets others have it. Nothing is asked of it after this.
     fn release(&self) {}
 }

@@ -104,6 +104,10 @@ impl Medium for Pages {
         self.0.make_writable()
     }
 
+    fn is_in_place(&self) -> io::Result<()> {
+        self.0.is_in_place()
+    }
+
     fn release(&self) {
         self.0.release();
     }

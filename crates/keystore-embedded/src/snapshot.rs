@@ -203,17 +203,17 @@ impl Merged {
 }
 
 pub(crate) fn counts(transaction: &ReadTransaction) -> Result<Counts, Fault> {
-    let tables = EntryTables::open(transaction)?;
-    let counts = Counts {
-        live: tables.live.len()?,
-        deleted: tables.deleted.len()?,
-    };
-    if (counts.live, counts.deleted) != (tables.values.len()?, tables.deleted_values.len()?) {
-        return Err(Fault::Damaged(
-            "the tables do not agree about how many keys there are".to_owned(),
-        ));
-    }
-    Ok(counts)
+    Ok(Counts {
+        live: tables::read(transaction, tables::LIVE)?.len()?,
+        deleted: tables::read(transaction, tables::DELETED)?.len()?,
+    })
+}
+
+/// Whether as many values are there as names. If not, some key is damaged, which is an error for that key only.
+pub(crate) fn counts_agree(transaction: &ReadTransaction, counts: Counts) -> Result<bool, Fault> {
+    let values = tables::read(transaction, tables::VALUES)?.len()?;
+    let deleted = tables::read(transaction, tables::DELETED_VALUES)?.len()?;
+    Ok((counts.live, counts.deleted) == (values, deleted))
 }
 
 pub(crate) fn header(transaction: &ReadTransaction) -> Result<Option<HeaderRecord>, Fault> {

@@ -185,7 +185,10 @@ impl EmbeddedStore {
             Ok(sealed)
         };
         match opened.await {
-            Ok(sealed) => Ok(Self::of(sealed, clock)),
+            Ok(sealed) => {
+                engine.purge().await;
+                Ok(Self::of(sealed, clock))
+            }
             Err(source) => {
                 engine.close().await;
                 Err(unsealed(&config.path, source))
@@ -194,7 +197,6 @@ impl EmbeddedStore {
     }
 
     fn of(sealed: Sealed<Engine>, clock: Arc<dyn Clock>) -> Self {
-        sealed.store().purge();
         Self {
             sealed,
             backups: Backups::new(),
@@ -208,7 +210,7 @@ impl EmbeddedStore {
     /// When the header could not be replaced. The store goes on with the seals that it had.
     pub async fn reconfigure(&self, seals: Seals, undelete: Duration) -> Result<Resealed, ConnectError> {
         let resealed = self.sealed.reseal(&seals).await;
-        self.engine().set_undelete(undelete);
+        self.engine().set_undelete(undelete).await;
         resealed.map_err(|source| unsealed(self.path(), source))
     }
 

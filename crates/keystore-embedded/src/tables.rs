@@ -242,3 +242,63 @@ const CHECK: usize = 8;
 const LIVE_DOMAIN: &[u8] = b"kes embedded live\0";
 const DELETED_DOMAIN: &[u8] = b"kes embedded deleted\0";
 const META_DOMAIN: &[u8] = b"kes embedded meta\0";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: &[u8] = b"my-key";
+    const VALUE: &[u8] = &[1, 2, 3];
+    const TIME: u64 = 1_700_000_000;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The vectors of `docs/embedded-format.md`.
+    #[test]
+    fn rows_are_made_as_documented() {
+        let document = include_str!("../../../docs/embedded-format.md");
+        let documented = |what: &str, row: &[u8]| {
+            let line = document
+                .lines()
+                .find_map(|line| line.strip_prefix("    ")?.strip_prefix(what))
+                .unwrap_or_else(|| panic!("no vector for the {what}"));
+            assert_eq!(line.trim(), hex(row), "{what}");
+        };
+        documented("row of live ", &live_check(NAME, VALUE));
+        documented("row of deleted ", &deleted_row(NAME, TIME, VALUE));
+        documented("key of expiry ", &expiry_key(TIME, NAME));
+        documented("row format of meta ", &meta_row(FORMAT_ROW, FORMAT));
+        documented("row last-backup of meta ", &meta_row(BACKUP_ROW, TIME));
+    }
+
+    #[test]
+    fn a_row_that_was_altered_or_moved_is_not_read() {
+        let row = deleted_row(NAME, TIME, VALUE);
+        assert_eq!(deleted_at(NAME, &row, VALUE), Some(TIME));
+        assert_eq!(deleted_at(b"my-kez", &row, VALUE), None);
+        assert_eq!(deleted_at(NAME, &row, &[1, 2, 4]), None);
+        for bit in 0..row.len() * 8 {
+            let mut altered = row;
+            altered[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(deleted_at(NAME, &altered, VALUE), None, "bit {bit}");
+        }
+        for length in 0..row.len() {
+            assert_eq!(deleted_at(NAME, &row[..length], VALUE), None, "{length} bytes");
+        }
+        // The same bytes in another table, or with the border between name and value elsewhere.
+        assert_ne!(live_check(NAME, VALUE), live_check(b"my-key\x01", &[2, 3]));
+        assert_ne!(row, meta_row(NAME, TIME));
+    }
+
+    #[test]
+    fn the_keys_of_deletions_are_in_the_order_of_time() {
+        let name = EntryName::parse("my-key").unwrap();
+        assert_eq!(expiry_parts(&expiry_key(TIME, NAME)).unwrap(), (TIME, name));
+        assert!(expiry_key(255, b"z") < expiry_key(256, b"a"));
+        for key in [&b""[..], &[0; 7], &[0; 8], &[0, 0, 0, 0, 0, 0, 0, 0, b'/']] {
+            assert!(matches!(expiry_parts(key), Err(Fault::Damaged(_))), "{key:?}");
+        }
+    }
+}

@@ -132,6 +132,11 @@ impl View {
         Ok(database.as_ref().ok_or(Fault::Stale)?.begin_read()?)
     }
 
+    /// Whether nothing can be read through it any more.
+    pub(crate) fn is_stale(&self) -> bool {
+        matches!(contain(|| self.begin_read().map(drop)), Err(Fault::Stale))
+    }
+
     /// Begins a write, of which there is one at a time.
     pub(crate) fn begin_write(&self) -> Result<WriteTransaction, Fault> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);

@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -28,8 +29,10 @@ pub(crate) enum Job {
         view: u64,
         done: oneshot::Sender<()>,
     },
-    /// To remove what is over.
-    Purge,
+    /// To remove what is over; some of it is gone when that is done, the rest follows.
+    Purge {
+        done: oneshot::Sender<()>,
+    },
     /// To end.
     Close {
         done: oneshot::Sender<()>,
@@ -68,13 +71,14 @@ impl Writer {
     /// Runs until it is told to end, or nobody is left who could ask for anything.
     pub(crate) fn run(mut self) {
         let mut waiting = VecDeque::new();
+        let mut more = false;
         loop {
             let job = match waiting.pop_front() {
                 Some(job) => job,
-                None => match self.jobs.recv_timeout(TICK) {
+                None => match self.jobs.recv_timeout(if more { Duration::ZERO } else { TICK }) {
                     Ok(job) => job,
                     Err(RecvTimeoutError::Timeout) => {
-                        self.tick();
+                        more = self.tick();
                         continue;
                     }
                     Err(RecvTimeoutError::Disconnected) => break,
@@ -90,7 +94,10 @@ impl Writer {
                     // Whoever asked may have gone away.
                     let _ = done.send(());
                 }
-                Job::Purge => self.tick(),
+                Job::Purge { done } => {
+                    more = self.tick();
+                    let _ = done.send(());
+                }
                 Job::Close { done } => {
                     self.close();
                     let _ = done.send(());
@@ -217,7 +224,10 @@ impl Writer {
                 counts = tables.counts()?;
             }
             if changed {
+                let began = self.shared.clock.monotonic();
                 transaction.commit()?;
+                self.shared
+                    .count_commit(self.shared.clock.monotonic().since(began));
             } else {
                 transaction.abort()?;
             }
@@ -237,60 +247,60 @@ impl Writer {
         }
     }
 
-    /// Removes what is over, when there is nothing else to do.
-    fn tick(&mut self) {
+    /// Removes what is over, when there is nothing else to do. Whether there may be more of it.
+    fn tick(&mut self) -> bool {
         if self.trouble.is_some() {
             // Nothing but a write shows whether writes work again, but reads may need another view.
             let view = self.shared.view();
-            if matches!(view.begin_read(), Err(Fault::Stale)) {
+            if view.is_stale() {
                 self.replace(view.number);
             }
-            return;
+            return false;
         }
-        let mut purged = true;
-        while purged && !self.purge_failed {
-            let times = self.shared.times();
-            let oldest = self
-                .shared
-                .view()
-                .read(|transaction| oldest_deletion(&tables::read(transaction, tables::EXPIRY)?));
-            match oldest {
-                Ok(Some((at, _))) if times.is_over(at) => {}
-                Ok(_) => return,
-                Err(fault) => {
-                    self.purge_has_failed(&fault);
-                    return;
-                }
-            }
-            if self.make_writable().is_err() {
-                return;
-            }
-            let before = self.shared.counts();
-            match self.commit(&[], times, true) {
-                Ok(_) => purged = self.shared.counts() != before,
-                Err((_, fault @ Fault::Damaged(_))) => {
-                    self.purge_has_failed(&fault);
-                    if let Err(fault) = self.reopen() {
-                        self.degrade(fault);
-                    }
-                    return;
-                }
-                Err((_, fault)) => {
-                    self.degrade(fault);
-                    return;
-                }
+        if self.purge_failed || self.shared.examines {
+            return false;
+        }
+        let times = self.shared.times();
+        let oldest = self
+            .shared
+            .view()
+            .read(|transaction| oldest_deletion(&tables::read(transaction, tables::EXPIRY)?));
+        match oldest {
+            Ok(Some((at, _))) if times.is_over(at) => {}
+            Ok(_) => return false,
+            Err(fault) => {
+                self.purge_has_failed(&fault);
+                return false;
             }
         }
+        if self.make_writable().is_err() {
+            return false;
+        }
+        match self.commit(&[], times, true) {
+            Ok(_) => return true,
+            Err((_, fault @ Fault::Damaged(_))) => {
+                self.purge_has_failed(&fault);
+                // Its error is in the log.
+                drop(self.reopen());
+            }
+            Err((_, fault)) => {
+                self.degrade(fault);
+            }
+        }
+        false
     }
 
     /// Opens the database to be written to, at the first write and after writes have failed.
     fn make_writable(&mut self) -> Result<(), Fault> {
-        let view = self.shared.view();
-        if view.writable && !matches!(view.begin_read(), Err(Fault::Stale)) {
-            return Ok(());
-        }
         if self.shared.examines {
-            return Err(Fault::Io(std::io::ErrorKind::ReadOnlyFilesystem.into()));
+            return Err(Fault::Io(io::ErrorKind::ReadOnlyFilesystem.into()));
+        }
+        if let Err(error) = self.shared.disk.medium().is_in_place() {
+            return Err(self.degrade(Fault::of_io(error)));
+        }
+        let view = self.shared.view();
+        if view.writable && !view.is_stale() {
+            return Ok(());
         }
         self.reopen()
     }
@@ -312,9 +322,7 @@ impl Writer {
                 self.shared.set_view(opened);
                 // What others still read through the view before must have ended before anything is written.
                 view.give_up();
-                if let Ok(counts) = self.shared.view().read(snapshot::counts) {
-                    self.shared.set_counts(counts);
-                }
+                self.count();
                 Ok(())
             }
             Err(fault) => Err(self.degrade(fault)),
@@ -333,23 +341,32 @@ impl Writer {
             self.trouble = Some(cause);
         }
         let view = self.shared.view();
-        if view.writable || matches!(view.begin_read(), Err(Fault::Stale)) {
-            view.give_up();
-            let number = view.number + 1;
-            let durable = View::open_durable(&self.shared.disk, number).unwrap_or_else(|fault| {
-                tracing::error!(
-                    store = %self.shared,
-                    error = &fault as &dyn std::error::Error,
-                    "keys cannot be read any more"
-                );
-                View::nothing(number)
-            });
-            self.shared.set_view(durable);
-            if let Ok(counts) = self.shared.view().read(snapshot::counts) {
-                self.shared.set_counts(counts);
-            }
+        if view.writable || view.is_stale() {
+            self.read_durable(&view);
         }
         fault
+    }
+
+    /// Replaces `view` by one of what is durable, to read.
+    fn read_durable(&self, view: &View) {
+        view.give_up();
+        let number = view.number + 1;
+        let durable = View::open_durable(&self.shared.disk, number).unwrap_or_else(|fault| {
+            tracing::error!(
+                store = %self.shared,
+                error = &fault as &dyn std::error::Error,
+                "keys cannot be read any more"
+            );
+            View::nothing(number)
+        });
+        self.shared.set_view(durable);
+        self.count();
+    }
+
+    fn count(&self) {
+        if let Ok(counts) = self.shared.view().read(snapshot::counts) {
+            self.shared.set_counts(counts);
+        }
     }
 
     fn recovered(&mut self) {
@@ -364,19 +381,12 @@ impl Writer {
         if view.number != number {
             return;
         }
-        if self.shared.examines || self.trouble.is_some() {
-            view.give_up();
-            let fault = Fault::Stale;
-            if !self.shared.examines && self.reopen().is_ok() {
-                return;
-            }
-            if matches!(self.shared.view().begin_read(), Err(Fault::Stale)) {
-                self.degrade(fault);
-            }
-            return;
+        if view.writable {
+            // Its error is in the log.
+            drop(self.reopen());
+        } else {
+            self.read_durable(&view);
         }
-        // Its error is in the log.
-        drop(self.reopen());
     }
 
     fn purge_has_failed(&mut self, fault: &Fault) {

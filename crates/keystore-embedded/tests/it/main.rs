@@ -8,6 +8,7 @@ mod damage;
 mod disk;
 mod exclusive;
 mod kills;
+mod place;
 mod promises;
 mod resealing;
 mod rig;
