@@ -96,7 +96,10 @@ mod tests {
             panic!("damaged");
         });
         assert!(matches!(first, Err(Fault::Damaged(_))), "{first:?}");
-        let second = contain(|| Ok(drop(lock.lock().unwrap())));
+        let second = contain::<()>(|| {
+            drop(lock.lock().unwrap());
+            Ok(())
+        });
         assert!(matches!(second, Err(Fault::Stale)), "{second:?}");
     }
 
