@@ -194,4 +194,4 @@ fn builder(integrity: bool) -> Builder {
 }
 
 /// Enough for the upper pages of a million keys; what is asked for often is cached above as well.
-const CACHE: usize = 16 * 1024 * 1024;
+const CACHE: usize = 12 * 1024 * 1024;

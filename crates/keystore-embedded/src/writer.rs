@@ -131,22 +131,16 @@ impl Writer {
             return;
         }
         self.refuse_damaged(&mut writes);
-        let (mut purge, mut again) = (true, true);
+        let mut again = true;
         while !writes.is_empty() {
-            let times = self.shared.times();
-            let began = self.shared.clock.monotonic();
-            match self.commit(&writes, times, purge) {
+            match self.commit(&writes, self.shared.times()) {
                 Ok(results) => {
-                    self.shared
-                        .count_commit(self.shared.clock.monotonic().since(began));
-                    self.recovered();
                     for (write, result) in mem::take(&mut writes).into_iter().zip(results) {
                         let _ = write.answer.send(result);
                     }
                 }
-                Err((Stage::Purge, fault)) => {
+                Err((Stage::Purge, fault @ Fault::Damaged(_))) => {
                     self.purge_has_failed(&fault);
-                    purge = false;
                     if let Err(fault) = self.reopen() {
                         self.refuse(mem::take(&mut writes), fault);
                     }
@@ -160,13 +154,13 @@ impl Writer {
                     }
                 }
                 // Nothing has been written. A read may have failed, which happens once, or often.
-                Err((Stage::Begin | Stage::Op(_), Fault::Io(_) | Fault::Stale)) if again => {
+                Err((Stage::Begin | Stage::Op(_) | Stage::Purge, Fault::Io(_) | Fault::Stale)) if again => {
                     again = false;
                     if let Err(fault) = self.reopen() {
                         self.refuse(mem::take(&mut writes), fault);
                     }
                 }
-                Err((Stage::Begin | Stage::Op(_) | Stage::Commit, fault)) => {
+                Err((Stage::Begin | Stage::Op(_) | Stage::Purge | Stage::Commit, fault)) => {
                     let fault = self.degrade(fault);
                     self.refuse(mem::take(&mut writes), fault);
                 }
@@ -196,11 +190,11 @@ impl Writer {
 
     /// One transaction. An error says what it was about, and that nothing of it may be relied on.
     fn commit(
-        &self,
+        &mut self,
         writes: &[Write],
         times: Times,
-        purge: bool,
     ) -> Result<Vec<Result<(), StoreError>>, (Stage, Fault)> {
+        let purge = !self.purge_failed;
         let stage = Cell::new(Stage::Begin);
         let view = self.shared.view();
         let committed = contain(|| {
@@ -231,11 +225,14 @@ impl Writer {
             } else {
                 transaction.abort()?;
             }
-            Ok((results, counts))
+            Ok((results, counts, changed))
         });
         match committed {
-            Ok((results, counts)) => {
+            Ok((results, counts, changed)) => {
                 self.shared.set_counts(counts);
+                if changed {
+                    self.recovered();
+                }
                 for (write, result) in writes.iter().zip(&results) {
                     if let (Op::RecordBackup { at }, Ok(())) = (&write.op, result) {
                         self.shared.set_last_backup(*at);
@@ -276,7 +273,7 @@ impl Writer {
         if self.make_writable().is_err() {
             return false;
         }
-        match self.commit(&[], times, true) {
+        match self.commit(&[], times) {
             Ok(_) => return true,
             Err((_, fault @ Fault::Damaged(_))) => {
                 self.purge_has_failed(&fault);
