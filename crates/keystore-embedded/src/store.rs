@@ -207,11 +207,13 @@ impl EmbeddedStore {
     /// Takes on other seals and another period, and reseals one step.
     ///
     /// # Errors
-    /// When the header could not be replaced. The store goes on with the seals that it had.
+    /// When the header could not be replaced. The store goes on with the seals and the period that it had: a shorter one
+    /// takes deleted keys away for good.
     pub async fn reconfigure(&self, seals: Seals, undelete: Duration) -> Result<Resealed, ConnectError> {
         let resealed = self.sealed.reseal(&seals).await;
+        let resealed = resealed.map_err(|source| unsealed(self.path(), source))?;
         self.engine().set_undelete(undelete).await;
-        resealed.map_err(|source| unsealed(self.path(), source))
+        Ok(resealed)
     }
 
     /// Puts `value` in the place of what is stored under `name`, in one step: at no time is there neither. Servers never do

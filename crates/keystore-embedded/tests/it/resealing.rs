@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use kes_keystore::{KeyStore as _, Maintenance as _};
 use kes_keystore_embedded::EmbeddedStore;
@@ -64,6 +65,21 @@ async fn a_seal_is_replaced_in_two_steps_that_name_what_they_did() {
             .is_err()
     );
     assert_eq!(openers(&disk.image()).await, [2].into());
+}
+
+#[tokio::test]
+async fn what_cannot_be_resealed_keeps_its_deleted_keys() {
+    let disk = Disk::new();
+    let store = store_with_two(&disk).await;
+    store.delete(&rig::name("a")).await.unwrap();
+    for full in 2..=16 {
+        assert_eq!(reseal(&store, &[full]).await, Ok(Resealed::Added));
+    }
+    let error = store.reconfigure(vec![rig::seal(17)], Duration::ZERO).await;
+    assert!(error.is_err(), "a header has 16 wrappings at most");
+    assert_eq!(store.info().await.unwrap().undelete, UNDELETE);
+    store.undelete(&rig::name("a")).await.unwrap();
+    assert!(rig::present(&store, "a").await.unwrap());
 }
 
 #[tokio::test]
