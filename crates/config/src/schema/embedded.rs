@@ -85,6 +85,7 @@ fn seal(cx: &Context<'_>, key: &str, node: &Node) -> Checked<SealSettings> {
                 &file_key,
                 "set it to the file with the seal's key",
             )?;
+            file.parse(cx, refuse_key)?;
             Ok(SealSettings::File(file.to_path()))
         }
         (None, Some(variable)) => {
@@ -109,6 +110,18 @@ fn seal(cx: &Context<'_>, key: &str, node: &Node) -> Checked<SealSettings> {
             key,
             format!("has neither `file` nor `env`: {SEAL}"),
         )),
+    }
+}
+
+/// Refuses the text of a key, which somebody has put in the place of the file's name: whoever cannot read a file says its
+/// name.
+fn refuse_key(file: &str) -> Result<(), &'static str> {
+    let is_base64 = |b: u8| b.is_ascii_alphanumeric() || b == b'+' || b == b'/';
+    match file.trim().strip_suffix('=') {
+        Some(text) if text.len() == 43 && text.bytes().all(is_base64) => {
+            Err("must be the name of a file, and never the key itself")
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -309,6 +309,12 @@ fn a_seal_is_either_a_file_or_a_variable() {
             "and never the key itself",
         ),
         (
+            "path: p\nseal: {file: q83vEjRW+AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA0=}",
+            6,
+            ".seal.file",
+            "must be the name of a file, and never the key itself",
+        ),
+        (
             "path: p\nseal:\n  file: f\n  env: SEAL",
             8,
             ".seal.env",
