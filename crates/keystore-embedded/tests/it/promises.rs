@@ -16,6 +16,7 @@ use kes_seal::KeySeal;
 use kes_types::{ManualClock, SystemClock};
 use proptest::prelude::*;
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_engine_keeps_every_promise_of_a_store() {
@@ -132,6 +133,62 @@ async fn a_store_that_is_only_examined_stays_as_it_is() {
     let store = EmbeddedStore::open(kept, Arc::new(SystemClock)).await.unwrap();
     store.undelete(&deleted).await.unwrap();
     assert!(store.get(&name).await.is_ok());
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_start_removes_what_nobody_can_bring_back_any_more() {
+    let folder = TempDir::new().unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let config = config(folder.path(), Duration::from_secs(60));
+    let store = EmbeddedStore::create(config.clone(), clock.clone())
+        .await
+        .unwrap();
+    let store = Arc::new(store);
+    for (numbers, wait) in [(0..1101, 30), (1101..1200, 0)] {
+        let mut all = JoinSet::new();
+        for number in numbers {
+            let store = Arc::clone(&store);
+            all.spawn(async move {
+                let name = name(&format!("key-{number}"));
+                store.create(&name, &secret("value")).await.unwrap();
+                store.delete(&name).await.unwrap();
+            });
+        }
+        all.join_all().await;
+        clock.advance(Duration::from_secs(wait));
+    }
+    store.close().await;
+
+    clock.advance(Duration::from_secs(30));
+    let store = EmbeddedStore::open(config, clock).await.unwrap();
+    let late = tokio::time::Instant::now() + Duration::from_secs(30);
+    while store.gauges().deleted > 99 {
+        assert!(tokio::time::Instant::now() < late, "{:?}", store.gauges());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(store.info().await.unwrap().deleted, 99, "and nothing else");
+    store.undelete(&name("key-1101")).await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn commits_and_only_commits_are_counted() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path(), Duration::ZERO);
+    let store = EmbeddedStore::create(config, Arc::new(SystemClock))
+        .await
+        .unwrap();
+    let commits = || store.gauges().commits.counts.iter().sum::<u64>();
+    let before = commits();
+    store.create(&name("key"), &secret("value")).await.unwrap();
+    assert_eq!(commits(), before + 1);
+    assert!(store.create(&name("key"), &secret("value")).await.is_err());
+    assert!(store.delete(&name("absent")).await.is_err());
+    store.get(&name("key")).await.unwrap();
+    assert_eq!(commits(), before + 1);
+    assert!(store.gauges().commits.sum > Duration::ZERO);
+    assert_eq!(store.gauges().keys, 1);
     store.close().await;
 }
 
