@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use kes_config::KeyStoreSettings;
@@ -59,14 +60,15 @@ pub(crate) fn require_backend(settings: &KeyStoreSettings) -> anyhow::Result<()>
 
 /// Reads every file that a connection would be made from, and connects to nothing.
 pub(crate) fn check(settings: &KeyStoreSettings) -> anyhow::Result<()> {
+    // Each seal once, and by what does not wait for ever: it may be a pipe.
+    if let KeyStoreSettings::Embedded(embedded) = settings {
+        return seals(&embedded.seals).map(|_| ());
+    }
     for file in settings.files() {
         std::fs::File::open(file)
             .with_context(|| format!("keystore.{}: cannot read {}", settings.kind(), file.display()))?;
     }
-    match backend(settings)? {
-        Backend::Embedded(embedded) => seals(&embedded.seals).map(|_| ()),
-        Backend::Fs(_) => Ok(()),
-    }
+    backend(settings).map(|_| ())
 }
 
 /// The settings of the embedded key store, in its own terms. Reads the seals.
@@ -160,29 +162,53 @@ impl Opened {
         self.connected.store.to_string()
     }
 
-    /// Takes on `settings` without connecting anew, where that is how such a key store does it: a file that only one may
-    /// have open. `false`: not here, it takes a connection of its own.
-    ///
-    /// # Errors
-    /// The key store then goes on as it did.
-    pub(crate) async fn reconfigure(&self, settings: &KeyStoreSettings) -> anyhow::Result<bool> {
+    /// How to take on `settings` without connecting anew, where that is how such a key store does it: a file that only one
+    /// may have open. `None`: not here, it takes a connection of its own. Reads the seals, and changes nothing.
+    pub(crate) fn change(&self, settings: &KeyStoreSettings) -> anyhow::Result<Option<Change>> {
         let (Some(store), KeyStoreSettings::Embedded(settings)) = (&self.embedded, settings) else {
-            return Ok(false);
+            return Ok(None);
         };
         if !is_same_file(store.path(), &settings.path) {
-            return Ok(false);
+            return Ok(None);
         }
         let kes_keystore_embedded::Config {
             path: _,
             seals,
             undelete,
         } = embedded_config(settings)?;
+        Ok(Some(Change {
+            store: Arc::clone(store),
+            seals,
+            undelete,
+        }))
+    }
+}
+
+/// Other settings for a key store that stays open.
+#[derive(Debug)]
+pub(crate) struct Change {
+    store: Arc<EmbeddedStore>,
+    seals: Seals,
+    undelete: Duration,
+}
+
+impl Change {
+    /// Has the key store take them on. What this does cannot be undone: a seal is dropped, or deleted keys are.
+    ///
+    /// # Errors
+    /// The key store then goes on as it did.
+    pub(crate) async fn make(self) -> anyhow::Result<()> {
+        let Self {
+            store,
+            seals,
+            undelete,
+        } = self;
         // It logs by itself what changed.
         let _: Resealed = store
             .reconfigure(seals, undelete)
             .await
             .context("keystore.embedded")?;
-        Ok(true)
+        Ok(())
     }
 }
 

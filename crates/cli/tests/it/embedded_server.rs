@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 
 use crate::daemon::Daemon;
@@ -130,6 +131,48 @@ fn a_reload_with_a_wrong_seal_changes_nothing() {
     silent(&admin.run(dir, &server, "key create my-key"));
     reload(&server);
     server.stop();
+}
+
+#[test]
+fn a_reload_that_fails_takes_no_deleted_keys_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let admin = set_up(dir);
+    let server = serve(dir, "kes");
+    silent(&admin.run(dir, &server, "key create my-key"));
+    silent(&admin.run(dir, &server, "key rm my-key"));
+
+    // The declared key cannot be created while the file is elsewhere.
+    fs::rename(dir.join("kes/keys.redb"), dir.join("kes/elsewhere")).unwrap();
+    edit(dir, "undelete: 7d", "undelete: 0s\nkeys:\n  - name: declared");
+    server.signal(Signal::HUP);
+    let said = server.stderr_until("cannot reload").pop().unwrap();
+    assert!(said.contains("cannot create the declared key"), "{said}");
+    fs::rename(dir.join("kes/elsewhere"), dir.join("kes/keys.redb")).unwrap();
+
+    let info = admin.run(dir, &server, "store info");
+    assert!(info.stdout.contains("1 (kept for 7 days)"), "{info:?}");
+    silent(&admin.run(dir, &server, "key undelete my-key"));
+    reload(&server);
+    let info = admin.run(dir, &server, "store info");
+    assert!(!info.stdout.contains("kept for"), "{info:?}");
+    server.stop();
+}
+
+#[test]
+fn a_check_does_not_wait_for_a_seal_that_nobody_writes_into_a_pipe() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    set_up(dir);
+    let pipe = dir.join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    edit(
+        dir,
+        &seal_line(dir),
+        &format!("      file: \"{}\"", absolute(dir, "pipe")),
+    );
+    let error = fail(dir, &["server", "--check", "kes"]);
+    assert!(error.contains("pipe is empty"), "{error}");
 }
 
 #[test]

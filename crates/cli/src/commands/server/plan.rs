@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 
 use super::{descriptors, interfaces};
 use crate::certificate::{self, Subject};
-use crate::connect::{self, Opened};
+use crate::connect::{self, Change, Opened};
 use crate::version;
 
 /// How long the certificate of a development server is valid.
@@ -62,11 +62,11 @@ impl Store {
         }
     }
 
-    /// Has `opened` take on these settings, if it need not be connected anew for that; whether it did.
-    pub(super) async fn reconfigure(&self, opened: &Opened) -> anyhow::Result<bool> {
+    /// How `opened` takes on these settings, if it need not be connected anew for that.
+    pub(super) fn change(&self, opened: &Opened) -> anyhow::Result<Option<Change>> {
         match self {
-            Self::Memory => Ok(false),
-            Self::Configured { settings, files: _ } => opened.reconfigure(settings).await,
+            Self::Memory => Ok(None),
+            Self::Configured { settings, files: _ } => opened.change(settings),
         }
     }
 }

@@ -31,6 +31,8 @@ const GRACE: Duration = Duration::from_secs(10);
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// How often certificates are read anew.
 const TLS_PERIOD: Duration = Duration::from_mins(15);
+/// Said of a key store whose settings cannot be changed.
+const AS_IT_WAS: &str = "the key store goes on as it was";
 
 /// What is to be started.
 #[derive(Debug)]
@@ -234,11 +236,8 @@ impl Running {
         if address != self.address {
             tracing::warn!("a new address takes a restart");
         }
-        let is_kept = store
-            .reconfigure(&self.opened)
-            .await
-            .context("the key store goes on as it was")?;
-        let opened = if is_kept || store == self.store {
+        let change = store.change(&self.opened).context(AS_IT_WAS)?;
+        let opened = if change.is_some() || store == self.store {
             None
         } else {
             let clock = Arc::clone(&context.clock);
@@ -258,6 +257,11 @@ impl Running {
         if let Err(error) = create_declared_keys(&keyring, &missing, created_by).await {
             close(fresh).await;
             return Err(error.into());
+        }
+        // As late as can be, since it cannot be undone: whoever goes back to the old configuration after a failure may need
+        // the old seal.
+        if let Some(change) = change {
+            change.make().await.context(AS_IT_WAS)?;
         }
         // From here on the server closes a key ring that it does not take on.
         self.server.reload(settings, fresh.clone())?;
