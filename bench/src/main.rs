@@ -1,7 +1,10 @@
-//! Measures the server beside the null server, turn by turn, and prints a table for `docs/performance.md`.
+//! Measures the server beside the null server, turn by turn, or the embedded key store beside the file system, and prints a
+//! table for `docs/performance.md`.
+
+use std::env;
 
 use anyhow::{Context as _, ensure};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 mod check;
 mod compare;
@@ -12,6 +15,7 @@ mod report;
 mod scenario;
 mod setup;
 mod stats;
+mod store;
 
 use crate::load::Generators;
 use crate::report::Report;
@@ -20,7 +24,10 @@ use crate::setup::{Binaries, Site};
 
 /// Measures the server beside a server that does nothing but TLS and HTTP, and prints a Markdown table.
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Options {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Three short pairs instead of eleven: to see that it works, not to learn how fast it is.
     #[arg(long)]
     quick: bool,
@@ -44,15 +51,35 @@ struct Options {
     no_build: bool,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measures the embedded key store instead: writes beside the file system's, and everything with a million keys.
+    Store(store::Options),
+    /// Writes to a store until it is killed.
+    #[command(hide = true)]
+    StoreWriter(store::Writer),
+}
+
 impl Options {
     fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    match &options.command {
+        None => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(beside_null_server(&options)),
+        // The store is used the way the server does it.
+        Some(Command::Store(options)) => tokio::runtime::Runtime::new()?.block_on(store::run(options)),
+        Some(Command::StoreWriter(writer)) => tokio::runtime::Runtime::new()?.block_on(writer.run()),
+    }
+}
+
+async fn beside_null_server(options: &Options) -> anyhow::Result<()> {
     let plan = compare::Plan {
         pairs: if options.quick { 3 } else { options.pairs },
         seconds: if options.quick { 1 } else { options.seconds },
@@ -72,7 +99,7 @@ async fn main() -> anyhow::Result<()> {
 
     let binaries = Binaries::build(options.no_build)?;
     let generators = Generators::install()?;
-    let site = Site::new()?;
+    let site = Site::new(&env::temp_dir())?;
     let mut report = Report::new(&binaries, plan);
     for scenario in SCENARIOS.iter().filter(|scenario| options.wants(scenario.name)) {
         let comparison = compare::run(scenario, plan, &site, &binaries, &generators)

@@ -106,7 +106,7 @@ pub(crate) async fn run(
 }
 
 /// The same command without what memory locking needs: the capability, which root has, and the limit.
-fn unlocked(command: &Command) -> Command {
+pub(crate) fn unlocked(command: &Command) -> Command {
     let mut unlocked = if rustix::process::geteuid().is_root() {
         let mut wrapped = pinned(SERVER_CORE, Path::new("setpriv"));
         wrapped.args(["--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"]);

@@ -27,27 +27,30 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(binaries: &Binaries, plan: Plan) -> Self {
-        let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = cpu
-            .lines()
-            .find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-        let model = model.map_or("unknown CPU", |(_, model)| model.trim());
-        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let machine = format!(
-            "Commit {}, {model}, Linux {}, load average {} at the start. Load: {}.",
-            binaries.commit,
-            kernel.trim(),
-            load.split(' ').next().unwrap_or("unknown"),
-            Generators::versions(),
-        );
         Self {
-            machine,
+            machine: format!("{} Load: {}.", machine(binaries), Generators::versions()),
             plan,
             comparisons: Vec::new(),
             memory: None,
         }
     }
+}
+
+/// What was measured, and on what.
+pub(crate) fn machine(binaries: &Binaries) -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let model = model.map_or("unknown CPU", |(_, model)| model.trim());
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    format!(
+        "Commit {}, {model}, Linux {}, load average {} at the start.",
+        binaries.commit,
+        kernel.trim(),
+        load.split(' ').next().unwrap_or("unknown"),
+    )
 }
 
 impl fmt::Display for Report {
@@ -179,6 +182,6 @@ impl fmt::Display for Milliseconds {
     }
 }
 
-const fn met(met: bool) -> &'static str {
+pub(crate) const fn met(met: bool) -> &'static str {
     if met { "met" } else { "**not met**" }
 }

@@ -79,8 +79,10 @@ impl Binaries {
 }
 
 impl Site {
-    pub(crate) fn new() -> anyhow::Result<Self> {
-        let folder = TempDir::with_prefix("kes-bench-")?;
+    /// Makes it in the folder `parent`.
+    pub(crate) fn new(parent: &Path) -> anyhow::Result<Self> {
+        let folder = TempDir::with_prefix_in("kes-bench-", parent)
+            .with_context(|| format!("making a folder in {}", parent.display()))?;
         let ca_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut ca = CertificateParams::new([])?;
         ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -139,18 +141,13 @@ impl Site {
         keys: &str,
         audit: bool,
     ) -> anyhow::Result<(Command, SocketAddr)> {
-        let addr = free_address()?;
-        let config = self.path(&format!("{keys}-{}.yaml", addr.port()));
-        let (cert, key, path) = (self.path("server.pem"), self.path("server.key"), self.path(keys));
+        let (identity, path) = (&self.identity, self.path(keys));
         let audit = if audit { "on" } else { "off" };
-        let identity = &self.identity;
-        fs::write(
-            &config,
-            format!(
-                "version: v1
-address: {addr}
-admin: {{ identity: disabled }}
-tls: {{ key: {key:?}, cert: {cert:?} }}
+        self.configured(
+            program,
+            keys,
+            &format!(
+                "admin: {{ identity: disabled }}
 policy:
   minio:
     allow:
@@ -168,6 +165,37 @@ log: {{ error: on, audit: {audit} }}
 keystore: {{ fs: {{ path: {path:?} }} }}
 "
             ),
+        )
+    }
+
+    /// How to start our server with the client as its administrator. `settings` says the rest.
+    pub(crate) fn administered(
+        &self,
+        program: &Path,
+        name: &str,
+        settings: &str,
+    ) -> anyhow::Result<(Command, SocketAddr)> {
+        let identity = &self.identity;
+        self.configured(
+            program,
+            name,
+            &format!("admin: {{ identity: \"{identity}\" }}\n{settings}"),
+        )
+    }
+
+    /// Writes a configuration file for our server on a free port.
+    fn configured(
+        &self,
+        program: &Path,
+        name: &str,
+        settings: &str,
+    ) -> anyhow::Result<(Command, SocketAddr)> {
+        let addr = free_address()?;
+        let config = self.path(&format!("{name}-{}.yaml", addr.port()));
+        let (cert, key) = (self.path("server.pem"), self.path("server.key"));
+        fs::write(
+            &config,
+            format!("version: v1\naddress: {addr}\ntls: {{ key: {key:?}, cert: {cert:?} }}\n{settings}"),
         )?;
         let mut command = pinned(SERVER_CORE, program);
         command.args(["server", "--config"]).arg(config);

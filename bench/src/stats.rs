@@ -20,6 +20,13 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// The value that `share` of the values do not exceed; 0 of nothing.
+pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
+    let sorted = sorted(values);
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+}
+
 /// The interval between two order statistics: it assumes nothing about how the values are distributed.
 ///
 /// The narrowest one with 95 % is taken; with fewer than six values there is none, and the widest is given.
@@ -65,6 +72,14 @@ mod tests {
     fn the_median_of_an_even_count_lies_between_the_middle_two() {
         assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+    }
+
+    #[test]
+    fn a_quantile_is_one_of_the_values() {
+        let values: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        assert_eq!(quantile(&values, 0.99), 99.0);
+        assert_eq!(quantile(&values, 1.0), 100.0);
+        assert_eq!(quantile(&[], 0.5), 0.0);
     }
 
     #[test]
