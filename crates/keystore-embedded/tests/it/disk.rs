@@ -9,6 +9,7 @@ use std::process::Command;
 use kes_keystore::{KeyStore as _, StoreError};
 use kes_keystore_embedded::{ConnectError, EmbeddedStore};
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 use crate::rig::{self, Process};
@@ -24,6 +25,7 @@ async fn other_process() {
     match role.as_str() {
         "full" => full(&path).await,
         "read-only mount" => read_only_mount(&path).await,
+        "unwritable" => unwritable(&path).await,
         "no permission" => no_permission(&path).await,
         _ => panic!("no such role: {role}"),
     }
@@ -47,8 +49,9 @@ pub(crate) fn with_own_mount(test: &str, role: &str) {
 }
 
 fn mount(path: &Path, options: &str) {
+    // The options that it has name users whom the name space of an ordinary user does not know.
     let done = Command::new("mount")
-        .args(["-o", options])
+        .args(["--options-mode=ignore", "-o", options, "none"])
         .arg(path)
         .status()
         .unwrap();
@@ -216,39 +219,58 @@ async fn read_only_mount(folder: &Path) {
     assert!(text.contains("absent.redb") && text.contains(READ_ONLY), "{text}");
 }
 
-/// A file can become unwritable under whoever has it open: here by the flag that makes it immutable.
-#[tokio::test]
-async fn a_file_that_becomes_unwritable_is_read_and_written_once_it_can_be() {
+#[test]
+fn a_file_that_becomes_unwritable_is_read_and_written_once_it_can_be() {
+    // The signal that comes with the error, and ends a process that does not ignore it, is not what is tested.
+    const WITHOUT_SIGNAL: &str = r#"trap '' XFSZ; exec "$0" "$@""#;
     let temp = TempDir::new().unwrap();
-    let path = temp.path().join("keys.redb");
+    Process::start(&["sh", "-c", WITHOUT_SIGNAL], TEST, "unwritable", temp.path()).succeeds();
+}
+
+/// A file can become unwritable under whoever has it open: here by a limit on the size of files, and for root also by the
+/// flag that makes a file immutable.
+async fn unwritable(folder: &Path) {
+    let path = folder.join("keys.redb");
     let store = EmbeddedStore::create(rig::config(&path), rig::clock())
         .await
         .unwrap();
     rig::create(&store, "there").await.unwrap();
+    let mut expected = vec!["there".to_owned()];
 
-    for round in 0..2 {
-        let _immutable = Immutable::make(&path);
-        for attempt in 0..3 {
-            let text = format!("new-{round}-{attempt}");
-            assert_is_502_because(
-                &rig::create(&store, &text).await.unwrap_err(),
-                "Operation not permitted",
-            );
-            assert!(!rig::present(&store, &text).await.unwrap());
-            assert!(rig::present(&store, "there").await.unwrap());
+    for round in 0..4 {
+        let names: Vec<_> = (0..3).map(|attempt| format!("new-{round}-{attempt}")).collect();
+        let fail = async |reason: &str| {
+            for text in &names {
+                let error = rig::create(&store, text).await.unwrap_err();
+                assert_is_502_because(&error, reason);
+                assert!(!rig::present(&store, text).await.unwrap());
+                assert!(rig::present(&store, "there").await.unwrap());
+            }
+        };
+        if round % 2 == 0 {
+            let before = getrlimit(Resource::Fsize);
+            let none = Rlimit {
+                current: Some(0),
+                ..before
+            };
+            setrlimit(Resource::Fsize, none).unwrap();
+            fail("File too large").await;
+            setrlimit(Resource::Fsize, before).unwrap();
+        } else if rustix::process::geteuid().is_root() {
+            let immutable = Immutable::make(&path);
+            fail("Operation not permitted").await;
+            drop(immutable);
         }
-        drop(_immutable);
-        rig::create(&store, &format!("new-{round}-0")).await.unwrap();
+        let first = names.into_iter().next().unwrap();
+        rig::create(&store, &first).await.unwrap();
+        expected.insert(round, first);
     }
     store.close().await;
     drop(store);
     let store = EmbeddedStore::open(rig::config(&path), rig::clock())
         .await
         .unwrap();
-    assert_eq!(
-        rig::list(&store, "").await.unwrap(),
-        ["new-0-0", "new-1-0", "there"]
-    );
+    assert_eq!(rig::list(&store, "").await.unwrap(), expected);
 }
 
 /// A file that cannot be written, until this is dropped.
@@ -260,7 +282,7 @@ impl Immutable {
         let flags = ioctl_getflags(&file).unwrap() | IFlags::IMMUTABLE;
         ioctl_setflags(&file, flags).unwrap_or_else(|error| {
             panic!(
-                "this test makes {} immutable, which takes root and a file system like ext4: {error}",
+                "this test makes {} immutable, which takes a file system like ext4 for root: {error}",
                 path.display()
             )
         });
