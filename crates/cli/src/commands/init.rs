@@ -202,7 +202,8 @@ fn make_seal(names: &Names) -> anyhow::Result<()> {
     Prepared::new(file)?.appear(Existing::Keep)
 }
 
-/// Makes the store, or makes sure that the one that is there opens.
+/// Makes the store, or makes sure that the one that is there opens, which changes nothing: until there is a new configuration,
+/// the old one must do.
 fn make_store(names: &Names, context: &Context<'_>) -> anyhow::Result<()> {
     let config = connect::embedded_config(&Embedded {
         path: names.store.clone(),
@@ -215,7 +216,7 @@ fn make_store(names: &Names, context: &Context<'_>) -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         let store = if names.store.exists() {
-            EmbeddedStore::open(config, clock).await
+            EmbeddedStore::examine(config, clock).await
         } else {
             EmbeddedStore::create(config, clock).await
         };

@@ -169,7 +169,7 @@ impl Folder {
             );
         }
         if !is_new {
-            close_to_others(path, context);
+            close_to_others(path, context)?;
             remove_temporary(path)?;
         }
         Ok(Self { names, _lock: lock })
@@ -224,18 +224,33 @@ fn lock(path: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// Keeps others out of a folder that somebody else made.
-fn close_to_others(path: &Path, context: &Context<'_>) {
-    let is_open = |path: &Path| {
-        path.metadata()
-            .is_ok_and(|folder| folder.permissions().mode() & 0o077 != 0)
-    };
-    if is_open(path) && std::fs::set_permissions(path, Permissions::from_mode(MODE)).is_err() {
+/// Keeps others out of a folder that somebody else made, unless it has another purpose, too: `/tmp` must stay what it is.
+fn close_to_others(path: &Path, context: &Context<'_>) -> anyhow::Result<()> {
+    let is_open = path
+        .metadata()
+        .is_ok_and(|folder| folder.permissions().mode() & 0o077 != 0);
+    if !is_open {
+        return Ok(());
+    }
+    let is_ours =
+        |name: &str| [CONFIG, OF_THE_SYSTEM].contains(&name) || PARTS.contains(&name) || is_temporary(name);
+    let names = path.read_dir().and_then(|entries| {
+        let names = entries.map(|entry| Ok(entry?.file_name()));
+        names.collect::<std::io::Result<Vec<_>>>()
+    });
+    let names = names.with_context(|| format!("cannot read the folder {}", path.display()))?;
+    if !names.iter().all(|name| is_ours(&name.to_string_lossy())) {
+        context.warn(&format!(
+            "others can look into {}, and its mode stays as it is because of what else is in it",
+            path.display()
+        ));
+    } else if std::fs::set_permissions(path, Permissions::from_mode(MODE)).is_err() {
         context.warn(&format!(
             "others can look into {}, and its mode cannot be changed",
             path.display()
         ));
     }
+    Ok(())
 }
 
 /// Removes what a crash has left. Nobody else is at work, so nobody needs it.

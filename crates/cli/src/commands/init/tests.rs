@@ -51,7 +51,7 @@ fn wanted(folder: &Path) -> Wanted {
     Wanted::for_server(folder.to_owned(), None).unwrap()
 }
 
-/// The SHA-256 of each file of a folder. The store is not compared: to open it writes to it.
+/// The SHA-256 of each file of a folder.
 fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut contents = BTreeMap::new();
     for name in names(folder) {
@@ -59,7 +59,6 @@ fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
         contents.insert(name, digest.as_ref().to_vec());
     }
-    contents.entry("keys.redb".to_owned()).and_modify(Vec::clear);
     contents
 }
 
@@ -216,14 +215,15 @@ fn after_a_crash_at_any_step_the_next_attempt_goes_on_with_the_same_keys() {
         set_up_whole(&wanted(&folder));
         assert_eq!(Contents::of(&folder).unwrap(), Contents::Complete);
         let after = contents(&folder);
-        for kept in ["seal.key", "server.key"] {
+        for kept in ["seal.key", "keys.redb", "server.key"] {
             assert!(
                 before.get(kept).is_none_or(|before| after[kept] == *before),
                 "{step:?}: {kept}"
             );
         }
-        assert_eq!(after.len(), 5, "{step:?}: {:?}", after.keys());
+        // The store removes what it has left itself.
         assert_serves(&folder);
+        assert_eq!(names(&folder).len(), 5, "{step:?}: {:?}", names(&folder));
     }
 }
 
@@ -240,7 +240,7 @@ fn after_a_crash_at_any_step_of_a_replacement_the_old_configuration_still_serves
         };
         assert_eq!(up_to(&forced, Some(step)), Err("the end".to_owned()));
         let crashed = contents(&folder);
-        for kept in ["config.yml", "seal.key", "server.key"] {
+        for kept in ["config.yml", "seal.key", "keys.redb", "server.key"] {
             assert_eq!(before[kept], crashed[kept], "{step:?}: {kept}");
         }
         assert_serves(&folder);
@@ -329,6 +329,28 @@ fn a_folder_of_a_new_file_system_is_empty_and_gets_closed_to_others() {
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(Contents::of(&folder).unwrap(), Contents::Empty);
     set_up_whole(&wanted(&folder));
+    assert_eq!(mode(&folder), 0o700);
+}
+
+#[test]
+fn a_folder_with_another_purpose_keeps_its_mode() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("kes");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("photo.jpg"), "x").unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    let forced = Wanted {
+        force: true,
+        ..wanted(&folder)
+    };
+    for _ in 0..2 {
+        set_up_whole(&forced);
+        assert_eq!(mode(&folder), 0o755);
+        assert_eq!(mode(&folder.join("seal.key")), 0o600);
+    }
+
+    fs::remove_file(folder.join("photo.jpg")).unwrap();
+    set_up_whole(&forced);
     assert_eq!(mode(&folder), 0o700);
 }
 
