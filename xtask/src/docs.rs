@@ -13,6 +13,7 @@
 //!
 //! * `pasted`: it runs after the lines that the servers before it have printed for pasting (`export …`), as a reader does it;
 //! * `stop=PORT`: the server on that port is stopped first, as with Ctrl-C;
+//! * `reloads`: it has the server take on its configuration anew; the next block runs once the server says that it has;
 //! * `repo`: it runs in the repository;
 //! * `leaves=NAME`: it makes this file or folder, which is removed at the end of the document and must not be there before.
 //!
@@ -143,9 +144,16 @@ impl Place {
                 .push(Left::by_a_block(self.folder_of(block).join(name))?);
         }
         match &block.kind {
-            Kind::Run => process::run(&mut self.shell(block)?, LIMIT)?
-                .expect_success()
-                .map(drop),
+            Kind::Run => {
+                let reloads = self.reloads();
+                process::run(&mut self.shell(block)?, LIMIT)?.expect_success()?;
+                if block.reloads {
+                    wait_until("the server to say that it has reloaded", PATIENCE, || {
+                        Ok((self.reloads() > reloads).then_some(()))
+                    })?;
+                }
+                Ok(())
+            }
             Kind::Serve { port, once } => {
                 let server = self.serve(block, *port)?;
                 if *once {
@@ -227,6 +235,12 @@ impl Place {
             .env("PATH", &self.search)
     }
 
+    /// How often servers have said that they have reloaded their configuration.
+    fn reloads(&self) -> usize {
+        let printed = fs::read_to_string(self.output()).unwrap_or_default();
+        printed.matches("Server has reloaded its configuration").count()
+    }
+
     fn output(&self) -> PathBuf {
         self.folder.path().join("servers.log")
     }
@@ -250,6 +264,7 @@ struct Block {
     kind: Kind,
     in_repository: bool,
     pasted: bool,
+    reloads: bool,
     /// The port of a server to stop first.
     stop: Option<u16>,
     /// What it makes outside the document's folder.
@@ -328,7 +343,7 @@ fn blocks(text: &str) -> Result<Vec<Block>> {
 
 fn block<'a>(line: usize, words: impl Iterator<Item = &'a str>, text: String) -> Result<Block> {
     let (mut kind, mut once, mut in_repository) = (None, false, false);
-    let (mut pasted, mut stop, mut leaves) = (false, None, None);
+    let (mut pasted, mut reloads, mut stop, mut leaves) = (false, false, None, None);
     for word in words {
         match word.split_once('=') {
             None if word == "run" => kind = Some(Kind::Run),
@@ -336,6 +351,7 @@ fn block<'a>(line: usize, words: impl Iterator<Item = &'a str>, text: String) ->
             None if word == "once" => once = true,
             None if word == "repo" => in_repository = true,
             None if word == "pasted" => pasted = true,
+            None if word == "reloads" => reloads = true,
             Some(("stop", port)) => stop = Some(port.parse()?),
             Some(("leaves", name)) => leaves = Some(name.to_owned()),
             Some(("serve", port)) => {
@@ -357,6 +373,7 @@ fn block<'a>(line: usize, words: impl Iterator<Item = &'a str>, text: String) ->
         kind,
         in_repository,
         pasted,
+        reloads,
         stop,
         leaves,
         text,
@@ -397,7 +414,7 @@ mod tests {
     fn blocks_are_found_with_what_is_to_be_done() {
         let text = "a\n```sh run\nls\n```\n\n1. b\n   ```yaml config=kes.yml\n   a:\n     b\n   ```\n```text\nx\n```\n\
                     ```sh serve=7373 once repo\nx\n```\n\
-                    ```sh run pasted stop=7373 leaves=data\nx\n```\n";
+                    ```sh run pasted reloads stop=7373 leaves=data\nx\n```\n";
         let blocks = blocks(text).unwrap();
         let seen: Vec<_> = blocks
             .iter()
@@ -412,7 +429,7 @@ mod tests {
                 (17, "x\n", false)
             ]
         );
-        assert!(blocks[3].pasted && blocks[3].stop == Some(7373));
+        assert!(blocks[3].pasted && blocks[3].reloads && blocks[3].stop == Some(7373));
         assert_eq!(blocks[3].leaves.as_deref(), Some("data"));
         assert_eq!(blocks[1].kind, Kind::Config("kes.yml".to_owned()));
         assert_eq!(
