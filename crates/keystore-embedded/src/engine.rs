@@ -23,6 +23,7 @@ use crate::error::ConnectError;
 use crate::fault::{Fault, contain};
 use crate::medium::Medium;
 use crate::ops::{Counts, Op, Tables, Times};
+use crate::pages::with_checksums;
 use crate::snapshot::{self, Snapshot, StoredEntry, store_error};
 use crate::tables::{self, Entries, Found};
 use crate::view::View;
@@ -349,7 +350,7 @@ impl Engine {
         StoreGauges {
             keys: live,
             deleted,
-            size: self.shared.disk.medium().size().unwrap_or(0),
+            size: with_checksums(self.shared.disk.medium().size().unwrap_or(0)),
             last_backup: (last_backup >= 0)
                 .then(|| Timestamp::from_unix_timestamp(last_backup).ok())
                 .flatten(),

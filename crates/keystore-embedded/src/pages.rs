@@ -92,8 +92,7 @@ impl Medium for Pages {
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {
-        let pages = size.div_ceil(PAGE as u64);
-        self.0.set_size(if pages > 1 { place(pages) } else { size })
+        self.0.set_size(with_checksums(size))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -118,6 +117,12 @@ impl Medium for Pages {
 #[error("page {number} of the file is damaged")]
 struct Damaged {
     number: u64,
+}
+
+/// How much room pages of this size take, with their checksums.
+pub(crate) const fn with_checksums(size: u64) -> u64 {
+    let pages = size.div_ceil(PAGE as u64);
+    if pages > 1 { place(pages) } else { size }
 }
 
 /// How many of `len` bytes from `offset` are in the first page.

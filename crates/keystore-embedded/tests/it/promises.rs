@@ -68,6 +68,24 @@ async fn it_keeps_them_within_limits() {
 }
 
 #[tokio::test]
+async fn the_size_is_that_of_the_file() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path(), Duration::ZERO);
+    let store = EmbeddedStore::create(config.clone(), Arc::new(SystemClock))
+        .await
+        .unwrap();
+    let name = EntryName::parse("key").unwrap();
+    store
+        .create(&name, &SecretBytes::copy_of(&[7; 100_000]))
+        .await
+        .unwrap();
+    let size = std::fs::metadata(&config.path).unwrap().len();
+    assert_eq!(store.gauges().size, size);
+    assert_eq!(store.info().await.unwrap().size, size);
+    store.close().await;
+}
+
+#[tokio::test]
 async fn a_value_is_replaced_where_there_is_one() {
     let folder = TempDir::new().unwrap();
     let config = config(folder.path(), Duration::from_secs(60));
