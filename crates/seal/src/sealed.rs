@@ -1,5 +1,7 @@
 //! A key store that seals what goes into another one.
 
+mod resealing;
+
 #[cfg(test)]
 mod tests;
 
@@ -12,10 +14,12 @@ use kes_crypto::SecretBytes;
 use kes_keystore::{Entry, EntryName, KeyStore, Page, SealInfo, StoreError};
 use kes_types::Timestamp;
 
+pub use self::resealing::Resealed;
 use crate::aead::OVERHEAD;
-use crate::header::{FORMAT, Header, HeaderError, HeaderRecord, MAX_WRAPPINGS, Wrapping};
-use crate::store_key::{Generation, StoreKey};
-use crate::{HeaderPart, OpenError, Seal, SealError, SealId, Seals};
+use crate::header::{FORMAT, Header, HeaderRecord};
+use crate::opening::{OpenedHeader, first, given, open_header, wrap};
+use crate::store_key::StoreKey;
+use crate::{OpenError, SealError, SealId, Seals};
 
 /// A key store with a place for a header.
 #[async_trait]
@@ -47,47 +51,6 @@ struct Known {
     wrappings: Vec<SealId>,
     /// Where the configured seals are.
     sources: Vec<(SealId, String)>,
-}
-
-/// What one step of resealing did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resealed {
-    /// Nothing: the root key is wrapped by the first seal, and by none that is not listed.
-    Unchanged,
-    /// The first seal has wrapped the root key too.
-    Added,
-    /// The wrappings by seals that are not listed are gone.
-    Dropped,
-}
-
-/// A header that has proved to be genuine and the newest, and the root key that was in it.
-#[derive(Debug)]
-pub struct OpenedHeader {
-    /// The header.
-    pub header: Header,
-    /// The root key.
-    pub key: StoreKey,
-}
-
-/// Unwraps the root key out of a header, and makes sure that the header is the one that was written last. `place` says in
-/// errors where the header is.
-///
-/// # Errors
-/// When no seal unwraps the root key, or the header or the generation record is not as it was written.
-pub async fn open_header(
-    place: &str,
-    record: &HeaderRecord,
-    seals: &Seals,
-) -> Result<OpenedHeader, OpenError> {
-    let header = parse(place, &record.header)?;
-    let root = unwrap(place, &header, seals).await?;
-    let key = StoreKey::new(header.store_id, root).map_err(|_| OpenError::Damaged {
-        store: place.to_owned(),
-        part: HeaderPart::Header,
-        reason: "the root key in it does not have 32 bytes".to_owned(),
-    })?;
-    check(place, &key, &header, record)?;
-    Ok(OpenedHeader { header, key })
 }
 
 impl<S: HeaderStore + ?Sized> Sealed<S> {
@@ -177,75 +140,6 @@ impl<S: HeaderStore + ?Sized> Sealed<S> {
         infos.collect()
     }
 
-    /// One step of resealing: adds the first seal's wrapping if it is missing, else drops the wrappings by seals that are
-    /// not listed. Values stay as they are. Whatever happens, and whenever the process ends, the seals of before or those
-    /// of after open the store.
-    ///
-    /// # Errors
-    /// When the header is not what this process opened, the first seal does not work, or the header could not be written.
-    pub async fn reseal(&self, seals: &Seals) -> Result<Resealed, OpenError> {
-        let place = self.store.to_string();
-        let first = first(&place, seals)?;
-        let _turn = self.resealing.lock().await;
-        let mut intended = None;
-        for _ in 0..ATTEMPTS {
-            let record = load(&*self.store, &place).await?;
-            let mut header = parse(&place, &record.header)?;
-            check(&place, &self.key, &header, &record)?;
-
-            let step = next_step(&header, seals);
-            // After a lost race, the winner's step was ours, or we leave the next one to the next time.
-            if step == Resealed::Unchanged || intended.is_some_and(|intended| intended != step) {
-                self.remember(&header, seals);
-                return Ok(Resealed::Unchanged);
-            }
-            intended = Some(step);
-
-            if step == Resealed::Added {
-                if header.wrappings.len() >= MAX_WRAPPINGS {
-                    return Err(OpenError::TooManySeals { store: place });
-                }
-                header.wrappings.push(wrap(&place, first, &self.key).await?);
-            } else {
-                // What is kept has to be good for something.
-                self.prove(&place, first, &header).await?;
-                let listed: Vec<_> = seals.iter().map(|seal| seal.id()).collect();
-                header.wrappings.retain(|wrapping| listed.contains(wrapping.id()));
-            }
-            let not_written = |source| OpenError::Write {
-                store: place.clone(),
-                source,
-            };
-            header.generation = header.generation.checked_add(1).ok_or_else(|| {
-                not_written(SealError::Unfit {
-                    problem: "was replaced too often",
-                })
-            })?;
-            let new = self.key.seal_header(&mut header).map_err(not_written)?;
-            match self.store.replace_header(Some(&record), &new).await {
-                Ok(()) => {
-                    self.remember(&header, seals);
-                    tracing::info!(
-                        store = %place,
-                        generation = header.generation,
-                        seals = ?header.wrappings,
-                        "{}",
-                        match step {
-                            Resealed::Added => "the root key is wrapped by the first seal too",
-                            Resealed::Dropped => "wrappings by seals that are not listed are gone",
-                            Resealed::Unchanged => "unchanged",
-                        }
-                    );
-                    return Ok(step);
-                }
-                // Somebody was faster.
-                Err(StoreError::Exists) => {}
-                Err(error) => return Err(failed(&place)(error)),
-            }
-        }
-        Err(OpenError::Raced { store: place })
-    }
-
     fn with(store: Arc<S>, key: StoreKey, header: &Header, seals: &Seals) -> Self {
         Self {
             store,
@@ -253,20 +147,6 @@ impl<S: HeaderStore + ?Sized> Sealed<S> {
             known: Mutex::new(Known::new(header, seals)),
             resealing: tokio::sync::Mutex::new(()),
         }
-    }
-
-    /// Makes sure that `seal` unwraps the root key.
-    async fn prove(&self, place: &str, seal: &Arc<dyn Seal>, header: &Header) -> Result<(), OpenError> {
-        let root = unwrap(place, header, &vec![Arc::clone(seal)]).await?;
-        if root.ct_eq(self.key.root()) {
-            return Ok(());
-        }
-        Err(OpenError::Unwrap {
-            store: place.to_owned(),
-            seal: seal.id(),
-            place: seal.to_string(),
-            source: SealError::DoesNotOpen,
-        })
     }
 
     fn remember(&self, header: &Header, seals: &Seals) {
@@ -369,19 +249,6 @@ struct NotSealed {
     source: SealError,
 }
 
-/// What resealing has to do next.
-fn next_step(header: &Header, seals: &Seals) -> Resealed {
-    let wraps = |id: &SealId| header.wrappings.iter().any(|wrapping| wrapping.id() == id);
-    let is_listed = |id: &SealId| seals.iter().any(|seal| seal.id() == *id);
-    if !seals.first().is_some_and(|seal| wraps(&seal.id())) {
-        Resealed::Added
-    } else if header.wrappings.iter().all(|wrapping| is_listed(wrapping.id())) {
-        Resealed::Unchanged
-    } else {
-        Resealed::Dropped
-    }
-}
-
 async fn load<S: HeaderStore + ?Sized>(store: &S, place: &str) -> Result<HeaderRecord, OpenError> {
     store
         .load_header()
@@ -392,110 +259,9 @@ async fn load<S: HeaderStore + ?Sized>(store: &S, place: &str) -> Result<HeaderR
         })
 }
 
-fn parse(place: &str, header: &[u8]) -> Result<Header, OpenError> {
-    Header::parse(header).map_err(|error| match error {
-        HeaderError::NewerFormat { version } => OpenError::NewerFormat {
-            store: place.to_owned(),
-            version,
-        },
-        HeaderError::TooShort
-        | HeaderError::TooLarge
-        | HeaderError::NotAHeader
-        | HeaderError::Malformed(_) => OpenError::Damaged {
-            store: place.to_owned(),
-            part: HeaderPart::Header,
-            reason: error.to_string(),
-        },
-    })
-}
-
-/// The root key, by the first seal that gives it.
-async fn unwrap(place: &str, header: &Header, seals: &Seals) -> Result<SecretBytes, OpenError> {
-    first(place, seals)?;
-    let mut failure = None;
-    for seal in seals {
-        let id = seal.id();
-        for wrapping in header.wrappings.iter().filter(|wrapping| *wrapping.id() == id) {
-            match seal.unwrap(&header.store_id, wrapping.blob()).await {
-                Ok(root) => return Ok(root),
-                Err(source) => {
-                    failure.get_or_insert(OpenError::Unwrap {
-                        store: place.to_owned(),
-                        seal: id.clone(),
-                        place: seal.to_string(),
-                        source,
-                    });
-                }
-            }
-        }
-    }
-    Err(failure.unwrap_or_else(|| OpenError::WrongSeal {
-        store: place.to_owned(),
-        needed: header
-            .wrappings
-            .iter()
-            .map(|wrapping| wrapping.id().clone())
-            .collect(),
-        given: given(seals),
-    }))
-}
-
-/// What `seal` makes of the root key, after a look whether it can be undone.
-async fn wrap(place: &str, seal: &Arc<dyn Seal>, key: &StoreKey) -> Result<Wrapping, OpenError> {
-    let (id, context) = (seal.id(), key.store_id());
-    let not_wrapped = |source| OpenError::Wrap {
-        store: place.to_owned(),
-        seal: seal.id(),
-        place: seal.to_string(),
-        source,
-    };
-    let blob = seal.wrap(&context, key.root()).await.map_err(not_wrapped)?;
-    let root = seal.unwrap(&context, &blob).await.map_err(not_wrapped)?;
-    if !root.ct_eq(key.root()) {
-        return Err(not_wrapped(SealError::DoesNotOpen));
-    }
-    Wrapping::new(id, blob).map_err(not_wrapped)
-}
-
-/// Whether the header is genuine and the newest.
-fn check(place: &str, key: &StoreKey, header: &Header, record: &HeaderRecord) -> Result<(), OpenError> {
-    let damaged = |part, error: SealError| OpenError::Damaged {
-        store: place.to_owned(),
-        part,
-        reason: format!("it {error}"),
-    };
-    // Of another store's header too: the store's id is part of what is verified.
-    key.verify_header(header)
-        .map_err(|error| damaged(HeaderPart::Header, error))?;
-    let newest = key
-        .open_generation(&record.generation)
-        .map_err(|error| damaged(HeaderPart::GenerationRecord, error))?;
-    if newest != Generation::of(header.generation, &record.header) {
-        return Err(OpenError::OldHeader {
-            store: place.to_owned(),
-            found: header.generation,
-            expected: newest.number,
-        });
-    }
-    Ok(())
-}
-
-fn first<'a>(place: &str, seals: &'a Seals) -> Result<&'a Arc<dyn Seal>, OpenError> {
-    seals.first().ok_or_else(|| OpenError::NoSeal {
-        store: place.to_owned(),
-    })
-}
-
-fn given(seals: &Seals) -> Vec<(SealId, String)> {
-    seals.iter().map(|seal| (seal.id(), seal.to_string())).collect()
-}
-
 fn failed(place: &str) -> impl Fn(StoreError) -> OpenError {
     move |source| OpenError::Store {
         store: place.to_owned(),
         source,
     }
 }
-
-/// How often a lost race is run again.
-const ATTEMPTS: usize = 8;
