@@ -1,5 +1,7 @@
 //! Sending a backup: to its end, or visibly not.
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use super::*;
 
 /// Reads on until the body breaks off.
@@ -147,6 +149,35 @@ async fn a_backup_that_fails_midway_never_looks_complete() {
         lines.contains("level=ERROR") && lines.contains("corrupt: as the test wants it"),
         "{lines}"
     );
+}
+
+#[tokio::test]
+async fn nothing_but_its_end_closes_the_connection_of_a_backup_properly() {
+    for (parts, is_whole) in [
+        (vec![Part::Piece("one".into())], true),
+        (
+            vec![Part::Piece("one".into()), Part::Fail(Failure::Corrupt)],
+            false,
+        ),
+    ] {
+        let store = FakeOwnStore::new();
+        let running = over(&store).await;
+        store.set_backup(parts);
+        let mut stream = running.admin().tls().await.unwrap();
+        // Its answers have neither a length nor chunks.
+        let request = format!("GET {BACKUP} HTTP/1.0\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let end = soon("the end", stream.read_to_end(&mut answer)).await;
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.ends_with("one"), "{answer}");
+        assert!(
+            !answer.contains("chunked") && !answer.contains("length"),
+            "{answer}"
+        );
+        assert_eq!(end.is_ok(), is_whole, "{end:?}: {answer}");
+        free(&store).await;
+    }
 }
 
 #[tokio::test]
