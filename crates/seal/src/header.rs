@@ -46,7 +46,7 @@ pub struct Header {
     pub(crate) created: Timestamp,
     pub(crate) wrappings: Vec<Wrapping>,
     /// A box without content under the root key, whose purpose is all the bytes before it.
-    pub(crate) seal: [u8; OVERHEAD],
+    pub(crate) tag: [u8; OVERHEAD],
 }
 
 impl Header {
@@ -85,7 +85,7 @@ impl Header {
         if ids.len() != wrappings.len() {
             return Err(HeaderError::Malformed("it has two wrappings by the same seal"));
         }
-        let seal = reader.array().ok_or(HeaderError::TooShort)?;
+        let tag = reader.array().ok_or(HeaderError::TooShort)?;
         if !reader.rest().is_empty() {
             return Err(HeaderError::Malformed("it has bytes after its end"));
         }
@@ -94,7 +94,7 @@ impl Header {
             generation,
             created,
             wrappings,
-            seal,
+            tag,
         })
     }
 
@@ -102,11 +102,11 @@ impl Header {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = self.authenticated();
-        bytes.extend_from_slice(&self.seal);
+        bytes.extend_from_slice(&self.tag);
         bytes
     }
 
-    /// All but the seal.
+    /// All but the tag.
     pub(crate) fn authenticated(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(1024);
         bytes.extend_from_slice(&MAGIC);

@@ -95,7 +95,7 @@ impl<S: HeaderStore + ?Sized> Sealed<S> {
             generation: 1,
             created: now,
             wrappings: vec![wrap(&place, first, &key).await?],
-            seal: [0; OVERHEAD],
+            tag: [0; OVERHEAD],
         };
         let record = key.seal_header(&mut header).map_err(not_written)?;
         match store.replace_header(None, &record).await {

@@ -128,8 +128,8 @@ impl StoreKey {
         header: &mut Header,
     ) -> Result<HeaderRecord, SealError> {
         let purpose = self.header_purpose(&header.authenticated());
-        let seal = self.cipher.seal(header_nonce, &purpose, &[])?;
-        header.seal = seal.try_into().map_err(|_| SealError::Cipher)?;
+        let tag = self.cipher.seal(header_nonce, &purpose, &[])?;
+        header.tag = tag.try_into().map_err(|_| SealError::Cipher)?;
 
         let bytes = header.encode();
         let content = Generation::of(header.generation, &bytes).encode();
@@ -144,7 +144,7 @@ impl StoreKey {
 
     /// Whether this root key has authenticated the header.
     pub(crate) fn verify_header(&self, header: &Header) -> Result<(), SealError> {
-        self.open_empty(&self.header_purpose(&header.authenticated()), &header.seal)
+        self.open_empty(&self.header_purpose(&header.authenticated()), &header.tag)
     }
 
     /// What a generation record says.

@@ -89,7 +89,7 @@ impl Inputs {
             generation,
             created: self.created,
             wrappings: wrappings.collect(),
-            seal: [0; OVERHEAD],
+            tag: [0; OVERHEAD],
         };
         let nonces = ["header", "generation record"]
             .map(|what| self.nonces[&*format!("nonce of {what} {generation}")]);

@@ -15,10 +15,10 @@ prop_compose! {
         generation: u64,
         created in -100_000_000_000_i64..200_000_000_000,
         wrappings in proptest::collection::vec(wrapping(), 1..=MAX_WRAPPINGS),
-        seal: [u8; OVERHEAD],
+        tag: [u8; OVERHEAD],
     ) -> Header {
         let created = Timestamp::from_unix_timestamp(created).unwrap();
-        Header { store_id, generation, created, wrappings, seal }
+        Header { store_id, generation, created, wrappings, tag }
     }
 }
 

@@ -49,12 +49,12 @@ fn a_box_for_one_purpose_does_not_open_for_another() {
     assert_eq!((value.len(), tag.len()), (OVERHEAD, OVERHEAD));
 
     assert!(key.open_value("", &tag).is_err());
-    assert!(key.open_value("", &header.seal).is_err());
+    assert!(key.open_value("", &header.tag).is_err());
     assert!(key.open_value("", &record.generation).is_err());
     assert!(key.verify_backup(&digest, &value).is_err());
-    assert!(key.verify_backup(&digest, &header.seal).is_err());
+    assert!(key.verify_backup(&digest, &header.tag).is_err());
     let mut other = header.clone();
-    other.seal = tag.try_into().unwrap();
+    other.tag = tag.try_into().unwrap();
     assert!(key.verify_header(&other).is_err());
     let forty = key.seal_value("", &SecretBytes::new(vec![0; 40])).unwrap();
     assert!(key.open_generation(&forty).is_err());
