@@ -333,6 +333,22 @@ fn a_folder_of_a_new_file_system_is_empty_and_gets_closed_to_others() {
 }
 
 #[test]
+fn a_name_that_no_client_asks_for_is_refused() {
+    let names = |text: &str| host_names(&[text.to_owned()]).map_err(|error| error.to_string());
+    assert_eq!(
+        names("kes.example.com,*.kes.local,kes").unwrap(),
+        ["kes.example.com", "*.kes.local", "kes"]
+    );
+    for wrong in ["a b", "b\u{fc}ro", "10.0.0.1", "https://kes", "*", "a.*.b", "-a"] {
+        let error = names(&format!("kes,{wrong}")).unwrap_err();
+        assert_eq!(
+            error,
+            format!("invalid value '{wrong}' for '--dns': want a DNS name")
+        );
+    }
+}
+
+#[test]
 fn a_folder_with_another_purpose_keeps_its_mode() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("kes");
