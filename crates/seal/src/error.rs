@@ -192,7 +192,7 @@ pub enum OpenError {
     },
     /// No more seals fit into the header.
     #[error(
-        "{store} has {} wrappings already: drop some first, by listing fewer seals",
+        "{store} has {} wrappings already: drop some first, by listing one of its seals, and not the new one",
         crate::MAX_WRAPPINGS
     )]
     TooManySeals {

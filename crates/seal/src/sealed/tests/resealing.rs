@@ -329,7 +329,7 @@ async fn a_header_holds_sixteen_wrappings_and_no_more() {
     let error = sealed.reseal(&seals([17, 1])).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "Test: memory has 16 wrappings already: drop some first, by listing fewer seals"
+        "Test: memory has 16 wrappings already: drop some first, by listing one of its seals, and not the new one"
     );
     assert_eq!(store.header(), before);
     assert_eq!(sealed.reseal(&seals([5, 6])).await.unwrap(), Resealed::Dropped);
