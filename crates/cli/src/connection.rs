@@ -164,6 +164,11 @@ pub(crate) fn private_key(
 
 /// Runs the requests of a command, until they are done or the user gives up.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Outcome<T> {
+    block_on_explained(async { work.await.map_err(explain) })
+}
+
+/// Like [`block_on`], for requests whose errors say already what the user can do about them.
+pub(crate) fn block_on_explained<T>(work: impl Future<Output = anyhow::Result<T>>) -> Outcome<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -171,7 +176,7 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Outco
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
-            outcome = work => outcome.map_err(|error| explain(error).into()),
+            outcome = work => Ok(outcome?),
             _ = interrupt.recv() => Err(Failure::Interrupted),
             _ = terminate.recv() => Err(Failure::Interrupted),
         }
@@ -185,7 +190,7 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Outco
 const NO_ROUTE: &[&str] = &["not found", "404 page not found"];
 
 /// Adds to an error what the user can do about it.
-pub(crate) fn explain(error: Error) -> anyhow::Error {
+fn explain(error: Error) -> anyhow::Error {
     match error {
         Error::Api { status: 403, message } => anyhow!("{message} (prohibited by policy)"),
         Error::Api { status: 404, message } if NO_ROUTE.contains(&message.as_str()) => anyhow!(
@@ -198,9 +203,35 @@ pub(crate) fn explain(error: Error) -> anyhow::Error {
     }
 }
 
+/// Like [`explain`], for what no policy can allow.
+pub(crate) fn explain_to_admin(error: Error) -> anyhow::Error {
+    match error {
+        Error::Api { status: 403, message } => {
+            anyhow!("{message} (only the admin may do this, whatever policies say)")
+        }
+        error => explain(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_says_whether_a_policy_could_help() {
+        let refused = || Error::Api {
+            status: 403,
+            message: "not authorized".to_owned(),
+        };
+        assert_eq!(
+            explain(refused()).to_string(),
+            "not authorized (prohibited by policy)"
+        );
+        assert_eq!(
+            explain_to_admin(refused()).to_string(),
+            "not authorized (only the admin may do this, whatever policies say)"
+        );
+    }
 
     fn server(option: Option<&str>, environment: &Environment) -> String {
         let options = Connection {

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::list::{self, What};
 use super::timestamp;
 use crate::args::{KeyCommand, KeyOptions};
-use crate::connection::{block_on, client};
+use crate::connection::{block_on, block_on_explained, client, explain_to_admin};
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::output::Output;
@@ -123,9 +123,10 @@ fn remove(names: &[String], options: &KeyOptions, context: &Context<'_>) -> Outc
 
 fn undelete(names: &[String], options: &KeyOptions, context: &Context<'_>) -> Outcome {
     let client = client(&options.connection, context)?;
-    block_on(async {
+    block_on_explained(async {
         for name in names {
-            client.undelete_key(name).await?;
+            let undeleted = client.undelete_key(name).await.map_err(explain_to_admin);
+            undeleted.with_context(|| format!("key '{name}' was not brought back"))?;
         }
         Ok(())
     })

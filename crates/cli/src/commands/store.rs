@@ -20,7 +20,7 @@ use super::offline::{explain, load_keystore};
 use super::timestamp;
 use crate::args::{Connection, StoreCommand};
 use crate::connect;
-use crate::connection::{block_on, client};
+use crate::connection::{block_on_explained, client, explain_to_admin};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
@@ -60,7 +60,7 @@ pub(crate) fn run(command: StoreCommand, context: &mut Context<'_>) -> Outcome {
 
 fn info(json: bool, connection: &Connection, context: &mut Context<'_>) -> Outcome {
     let client = client(connection, context)?;
-    let info = block_on(client.store_info())?;
+    let info = block_on_explained(async { client.store_info().await.map_err(explain_to_admin) })?;
     if json {
         return context.output.json(&info, false);
     }

@@ -6,7 +6,7 @@ use kes_keystore_embedded::{BackupCheck, Report};
 
 use super::report::{self, Written};
 use crate::args::StoreBackupArgs;
-use crate::connection::{client, explain};
+use crate::connection::{client, explain_to_admin};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::files::{self, Existing, Growing};
@@ -50,9 +50,9 @@ async fn receive<'p>(
     mut file: Growing<'p>,
     progress: &mut Progress,
 ) -> Outcome<(Report, u64, Growing<'p>)> {
-    let mut backup = client.store_backup().await.map_err(explain)?;
+    let mut backup = client.store_backup().await.map_err(explain_to_admin)?;
     let (mut check, mut size) = (BackupCheck::new(), 0);
-    while let Some(piece) = backup.next().await.map_err(explain)? {
+    while let Some(piece) = backup.next().await.map_err(explain_to_admin)? {
         check.update(&piece).context(BAD)?;
         size += piece.len() as u64;
         file.write(&piece)?;
