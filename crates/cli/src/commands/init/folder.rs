@@ -148,8 +148,7 @@ impl Names {
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) names: Names,
-    /// Locked as long as it is open.
-    _lock: File,
+    lock: File,
 }
 
 impl Folder {
@@ -172,7 +171,14 @@ impl Folder {
             close_to_others(path, context)?;
             remove_temporary(path)?;
         }
-        Ok(Self { names, _lock: lock })
+        Ok(Self { names, lock })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closing it is not enough: a program that another thread has just started has it open for a moment, too.
+        let _ = self.lock.unlock();
     }
 }
 
