@@ -5,6 +5,7 @@
 
 mod definition;
 mod normal;
+mod stores;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -15,6 +16,7 @@ use clap::{Command, CommandFactory as _, FromArgMatches as _};
 use crate::failure::Failure;
 
 pub(crate) use definition::*;
+pub(crate) use stores::*;
 
 /// What the command line asks for.
 #[derive(Debug)]
