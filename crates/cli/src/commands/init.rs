@@ -37,6 +37,8 @@ const ADDRESS: &str = "127.0.0.1:7373";
 
 /// How long the certificate is valid: the longest that all clients accept.
 const VALIDITY: Duration = Duration::from_hours(825 * 24);
+/// How far behind the clock of a client may be when it first connects.
+const CLOCK_SKEW: Duration = Duration::from_hours(1);
 
 /// What is to be set up.
 #[derive(Debug)]
@@ -173,7 +175,9 @@ fn set_up_by_steps(
         names,
         endpoint: endpoint(wanted.address),
         hosts: &hosts,
-        until: now.checked_add(VALIDITY.try_into()?).unwrap_or(now),
+        until: (now - CLOCK_SKEW)
+            .checked_add(VALIDITY.try_into()?)
+            .unwrap_or(now),
         api_key: &api_key,
     };
     let shown = report.print(context.output).and_then(|()| context.output.flush());
@@ -258,7 +262,7 @@ fn make_certificate(names: &Names, private_key: &str, hosts: &Hosts, now: Timest
         common_name: "localhost",
         dns,
         ip,
-        from: now,
+        from: now - CLOCK_SKEW,
         validity: VALIDITY,
         usages: vec![ExtendedKeyUsagePurpose::ServerAuth],
     };

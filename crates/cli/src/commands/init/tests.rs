@@ -171,6 +171,12 @@ fn the_certificate_is_for_this_machine_and_what_is_asked_for() {
     let validity = certificate.validity();
     let days = (validity.not_after.timestamp() - validity.not_before.timestamp()) / 86_400;
     assert_eq!(days, 825);
+    let made = ManualClock::default().now().unix_timestamp();
+    assert_eq!(
+        made - validity.not_before.timestamp(),
+        3600,
+        "for clients whose clock is behind"
+    );
     let names = certificate.subject_alternative_name().unwrap().unwrap();
     let (mut dns, mut ip) = (Vec::new(), Vec::new());
     for name in &names.value.general_names {
