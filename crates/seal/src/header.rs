@@ -168,11 +168,8 @@ pub struct Wrapping {
 }
 
 impl Wrapping {
-    /// What the seal `id` made of the root key.
-    ///
-    /// # Errors
-    /// When a header cannot hold it.
-    pub fn new(id: SealId, blob: Vec<u8>) -> Result<Self, SealError> {
+    /// What the seal `id` made of the root key, unless a header cannot hold it.
+    pub(crate) fn new(id: SealId, blob: Vec<u8>) -> Result<Self, SealError> {
         if !is_kind(id.kind.as_bytes()) {
             return Err(SealError::Unfit {
                 problem: "has a kind that is not 1 to 32 lower-case letters, digits or `-`",
