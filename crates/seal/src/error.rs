@@ -94,7 +94,9 @@ pub enum OpenError {
         store: String,
     },
     /// The store has no header.
-    #[error("{store} has no header: it is not a sealed store, or was never completed")]
+    #[error(
+        "{store} has no header: it is not a sealed store, or was never completed; restore a backup, or move it away and make a new one"
+    )]
     NoHeader {
         /// Which store.
         store: String,
@@ -158,7 +160,7 @@ pub enum OpenError {
         source: SealError,
     },
     /// The header or its generation record is not as it was written.
-    #[error("{store}: the {part} is damaged: {reason}")]
+    #[error("{store}: the {part} is damaged: {reason}; restore an earlier backup")]
     Damaged {
         /// Which store.
         store: String,
@@ -169,7 +171,7 @@ pub enum OpenError {
     },
     /// The header is a genuine one of this store, but not its newest.
     #[error(
-        "{store}: the header (generation {found}) is not the one that was written last (generation {expected}): an older header or generation record, or that of a copy of the store, was put in its place"
+        "{store}: the header (generation {found}) is not the one that was written last (generation {expected}): an older header or generation record, or that of a copy of the store, was put in its place; put back what was there, or restore a backup"
     )]
     OldHeader {
         /// Which store.
