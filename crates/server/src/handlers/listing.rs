@@ -21,8 +21,9 @@ use crate::body::Pages;
 use crate::error::ApiError;
 use crate::log::chain;
 
-/// Names on a page. With the longest names it stays below 512 KiB of JSON; SDKs read at most 1 MiB.
-pub(crate) const PAGE: NonZeroUsize = NonZeroUsize::new(5000).expect("not zero");
+/// Names on a page. With the longest names it stays below 512 KiB of JSON, as SDKs read at most 1 MiB; and no page takes long,
+/// since its names are written on a thread that others wait for.
+pub(crate) const PAGE: NonZeroUsize = NonZeroUsize::new(2500).expect("not zero");
 
 pub(super) async fn keys(mut request: Permitted<'_>) -> Result<Reply, ApiError> {
     let listing = take(&mut request)?;

@@ -73,7 +73,7 @@ async fn an_empty_listing_is_an_empty_array() {
 
 #[tokio::test]
 async fn a_page_goes_on_at_another_server() {
-    let expected: Vec<_> = (0..6000).map(|n| format!("key-{n:05}")).collect();
+    let expected: Vec<_> = (0..4000).map(|n| format!("key-{n:05}")).collect();
     let (one, two) = (
         server_with(expected.clone()).await,
         server_with(expected.clone()).await,
