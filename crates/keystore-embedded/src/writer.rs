@@ -338,10 +338,22 @@ impl Writer {
             self.trouble = Some(cause);
         }
         let view = self.shared.view();
+        if view.writable {
+            view.give_up();
+            self.take_back();
+        }
         if view.writable || view.is_stale() {
             self.read_durable(&view);
         }
         fault
+    }
+
+    /// Takes back what a failed commit may have left in the file, which the next start would take for done. If this fails,
+    /// too, it is for the next write, or for the end.
+    fn take_back(&self) {
+        if let Err(error) = self.shared.disk.restore_head() {
+            tracing::debug!(store = %self.shared, %error, "what has failed is not taken back yet");
+        }
     }
 
     /// Replaces `view` by one of what is durable, to read.
@@ -430,6 +442,9 @@ impl Writer {
                 error = &fault as &dyn std::error::Error,
                 "the key store was not closed in order, which the next start makes good"
             );
+        }
+        if self.trouble.is_some() {
+            self.take_back();
         }
         self.shared.disk.medium().release();
     }

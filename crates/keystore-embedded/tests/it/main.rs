@@ -11,5 +11,6 @@ mod kills;
 mod place;
 mod promises;
 mod resealing;
+mod restarts;
 mod rig;
 mod sim;
