@@ -1,10 +1,16 @@
 //! What is left of a process when the machine goes on: no crash takes away what is still in memory.
 
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
 use kes_keystore::KeyStore as _;
+use kes_keystore_embedded::{Config, EmbeddedStore};
 use rustix::io::Errno;
 
 use crate::rig;
-use crate::sim::{Disk, Effect, Failure};
+use crate::sim::{Disk, Effect, Failure, Kind};
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug)]
@@ -79,4 +85,41 @@ async fn restart(number: u64, effect: Effect, end: End) -> Option<bool> {
     // What the killed process does no more: nothing of it reaches the disk that is looked at.
     drop(store);
     Some(is_refused)
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_cut_shorter_is_no_reason_to_refuse_what_is_in_it() {
+    let disk = Disk::new();
+    let config = Config {
+        undelete: Duration::ZERO,
+        ..rig::config(Path::new("sim"))
+    };
+    let store = EmbeddedStore::create_on(Arc::new(disk.clone()), config, rig::clock()).await;
+    let store = store.unwrap();
+    let names: Vec<_> = (0..3000).map(|number| format!("key-{number:04}")).collect();
+    let created = join_all(names.iter().map(|name| rig::create(&store, name))).await;
+    assert!(created.iter().all(Result::is_ok));
+    let size = disk.image().len();
+    disk.fail(Failure {
+        changes: 0..u64::MAX,
+        only: Some(Kind::SetSize),
+        error: Errno::IO,
+        effect: Effect::None,
+    });
+    for some in names.chunks(10) {
+        let deleted = join_all(some.iter().map(async |name| store.delete(&rig::name(name)).await)).await;
+        for (name, result) in some.iter().zip(deleted) {
+            result.unwrap_or_else(|error| panic!("{name}: {}", rig::chain(&error)));
+        }
+    }
+    assert_eq!(disk.image().len(), size);
+    disk.heal();
+    rig::create(&store, "after").await.unwrap();
+    for seed in 0..4 {
+        let crashed = rig::open_on(&Disk::holding(disk.crash(seed))).await.unwrap();
+        assert_eq!(rig::contents(&crashed).await.len(), 1);
+        crashed.close().await;
+    }
+    store.close().await;
+    assert!(disk.image().len() < size, "it is cut shorter by the end");
 }
