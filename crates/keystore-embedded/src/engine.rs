@@ -522,7 +522,7 @@ impl KeyStore for Engine {
             // An error means that the thread has ended in another way.
             let _ = closed.await;
         }
-        join(thread);
+        join(thread, &self.shared);
     }
 }
 
@@ -551,7 +551,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         if let Some((jobs, thread)) = self.writer().take() {
             drop(jobs);
-            join(thread);
+            join(thread, &self.shared);
         }
     }
 }
@@ -657,9 +657,13 @@ fn seconds(period: Duration) -> u64 {
         .saturating_add(u64::from(period.subsec_nanos() > 0))
 }
 
-fn join(thread: JoinHandle<()>) {
+/// Waits for the writer, and does what is left to do if it has panicked.
+fn join(thread: JoinHandle<()>, shared: &Shared) {
     if thread.join().is_err() {
-        tracing::error!("the thread that writes to the key store ended with a panic");
+        let view = shared.view();
+        shared.set_view(View::nothing(view.number + 1));
+        view.give_up();
+        shared.disk.medium().release();
     }
 }
 

@@ -450,6 +450,18 @@ impl Writer {
     }
 }
 
+/// Whoever asks after a panic is told that the store is closed; this says why.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                store = %self.shared,
+                "the thread that writes has panicked, which is a defect of this program: keys can be neither created nor deleted until the next start"
+            );
+        }
+    }
+}
+
 /// How far a transaction had come.
 #[derive(Clone, Copy, Debug)]
 enum Stage {

@@ -1,12 +1,14 @@
-//! What is left of a process when the machine goes on: no crash takes away what is still in memory.
+//! What is left of a process when the machine goes on: no crash takes away what is still in memory. And of its writer.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use kes_keystore::KeyStore as _;
-use kes_keystore_embedded::{Config, EmbeddedStore};
+use kes_keystore_embedded::{Config, EmbeddedStore, Medium};
 use rustix::io::Errno;
 
 use crate::rig;
@@ -122,4 +124,69 @@ async fn a_file_that_cannot_be_cut_shorter_is_no_reason_to_refuse_what_is_in_it(
     }
     store.close().await;
     assert!(disk.image().len() < size, "it is cut shorter by the end");
+}
+
+/// A disk whose program has a defect, once it is told so.
+#[derive(Debug)]
+struct Defective {
+    disk: Disk,
+    panics: AtomicBool,
+    is_released: AtomicBool,
+}
+
+impl Medium for Defective {
+    fn size(&self) -> io::Result<u64> {
+        self.disk.size()
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.disk.read_at(offset, into)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.write_at(offset, bytes)
+    }
+
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        self.disk.set_size(size)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.sync()
+    }
+
+    fn is_in_place(&self) -> io::Result<()> {
+        assert!(!self.panics.load(Ordering::SeqCst), "a defect");
+        Ok(())
+    }
+
+    fn release(&self) {
+        self.is_released.store(true, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_leaves_nobody_waiting() {
+    let medium = Arc::new(Defective {
+        disk: Disk::new(),
+        panics: AtomicBool::new(false),
+        is_released: AtomicBool::new(false),
+    });
+    let config = rig::config(Path::new("sim"));
+    let store = EmbeddedStore::create_on(Arc::clone(&medium) as _, config, rig::clock()).await;
+    let store = store.unwrap();
+    rig::create(&store, "before").await.unwrap();
+    medium.panics.store(true, Ordering::SeqCst);
+    let names: Vec<_> = (0..10).map(|number| format!("key-{number}")).collect();
+    for result in join_all(names.iter().map(|name| rig::create(&store, name))).await {
+        let error = rig::chain(&result.unwrap_err());
+        assert!(error.contains("the store is closed"), "{error}");
+    }
+    assert!(rig::present(&store, "before").await.unwrap(), "reads go on");
+    store.close().await;
+    assert!(medium.is_released.load(Ordering::SeqCst));
+    rig::present(&store, "before").await.unwrap_err();
+    let next = rig::open_on(&medium.disk).await.unwrap();
+    assert_eq!(rig::list(&next, "").await.unwrap(), ["before"]);
+    next.close().await;
 }
