@@ -207,8 +207,9 @@ impl NewFile {
                 Err(errno) => return Err(failed(errno)),
             };
             let locked = lock(&file, path);
-            // Between the two calls somebody who cleans up may have taken the file for stale.
+            // Between the two calls somebody who cleans up may have taken the file for stale, or be about to.
             let links = rustix::fs::fstat(&file).map_err(failed)?.st_nlink;
+            let is_taken = links == 0 || matches!(locked, Err(ConnectError::InUse { .. }));
             let new = Self {
                 medium: Arc::new(FileMedium::of(file, true, false, path)),
                 folder: folder.try_clone().map_err(|source| ConnectError::Io {
@@ -219,9 +220,9 @@ impl NewFile {
                 temporary,
                 name: name.clone(),
                 path: path.to_owned(),
-                is_ours: links > 0,
+                is_ours: !is_taken,
             };
-            if links == 0 {
+            if is_taken {
                 continue;
             }
             locked?;

@@ -5,9 +5,10 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kes_keystore::KeyStore as _;
-use kes_keystore_embedded::{Config, EmbeddedStore};
+use kes_keystore_embedded::{Config, ConnectError, EmbeddedStore};
 use kes_seal::{KeySeal, Seal};
 use tempfile::TempDir;
 
@@ -263,4 +264,33 @@ fn a_seal_file_says_what_is_wrong_with_it() {
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     refused();
+}
+
+/// Whoever opens a store removes what crashes have left beside it, and must not take what is being made for that.
+#[test]
+fn a_store_is_made_while_others_look_for_it() {
+    let temp = TempDir::new().unwrap();
+    let path = temp.path().join("keys.redb");
+    let made = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        for _ in 0..3 {
+            threads.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                while !made.load(Ordering::SeqCst) {
+                    let _ = runtime.block_on(EmbeddedStore::open(rig::config(&path), rig::clock()));
+                }
+            });
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let result = runtime.block_on(async {
+            for _ in 0..100 {
+                let store = EmbeddedStore::create(rig::config(&path), rig::clock()).await?;
+                store.close().await;
+                fs::remove_file(&path).unwrap();
+            }
+            Ok::<_, ConnectError>(())
+        });
+        made.store(true, Ordering::SeqCst);
+        result.unwrap();
+    });
 }
