@@ -83,7 +83,7 @@ fn a_key_store_of_ours_is_measured_and_no_other_is() {
         "kes_store_keys 7",
         "kes_store_deleted_keys 2",
         "kes_store_size_bytes 1589248",
-        "kes_store_last_backup_seconds 0",
+        "kes_store_last_backup_timestamp_seconds 0",
         "kes_store_commit_seconds_bucket{le=\"0.001\"} 1",
         "kes_store_commit_seconds_bucket{le=\"0.0025\"} 1",
         "kes_store_commit_seconds_bucket{le=\"0.005\"} 3",
@@ -104,7 +104,10 @@ fn a_key_store_of_ours_is_measured_and_no_other_is() {
     ] {
         gauges.last_backup = Some(last);
         let text = encode_with(&metrics, Some(&gauges));
-        let at = format!("kes_store_last_backup_seconds {}\n", last.unix_timestamp());
+        let at = format!(
+            "kes_store_last_backup_timestamp_seconds {}\n",
+            last.unix_timestamp()
+        );
         assert!(text.contains(&at), "{text}");
         assert!(
             text.contains(&format!("kes_store_backup_age_seconds {age}\n")),

@@ -368,7 +368,13 @@ fn write_store(out: &mut String, gauges: &StoreGauges, now: Timestamp) {
     );
     let help = "When the last backup was read to its end, in seconds since 1970; 0 if there is none.";
     let last = last_backup.map_or(0, Timestamp::unix_timestamp);
-    one(out, "kes_store_last_backup_seconds", "gauge", help, last);
+    one(
+        out,
+        "kes_store_last_backup_timestamp_seconds",
+        "gauge",
+        help,
+        last,
+    );
     // Without a backup there is no age: a zero would look like a fresh one.
     if let Some(last) = *last_backup {
         let help = "Seconds since the last backup was read to its end; absent if there is none.";

@@ -434,7 +434,7 @@ async fn the_store_is_measured() {
         "kes_store_keys 3",
         "kes_store_deleted_keys 1",
         "kes_store_size_bytes 4096",
-        "kes_store_last_backup_seconds 0",
+        "kes_store_last_backup_timestamp_seconds 0",
         "kes_store_commit_seconds_bucket{le=\"0.001\"} 2",
         "kes_store_commit_seconds_bucket{le=\"+Inf\"} 4",
         "kes_store_commit_seconds_sum 3.25",
@@ -450,7 +450,7 @@ async fn the_store_is_measured() {
     running.admin().get(BACKUP).await.ok();
     let metrics = running.admin().get("/v1/metrics").await.ok().text();
     assert!(
-        metrics.contains("\nkes_store_last_backup_seconds 1714521600\n"),
+        metrics.contains("\nkes_store_last_backup_timestamp_seconds 1714521600\n"),
         "{metrics}"
     );
     assert!(metrics.contains("\nkes_store_backup_age_seconds "), "{metrics}");
