@@ -462,12 +462,7 @@ impl KeyStore for Engine {
         let value = self
             .read(&self.turns.gets, move |view| {
                 view.read(|transaction| Entries::open(transaction)?.find(&name))
-                    .map_err(|fault| match fault {
-                        Fault::Damaged(reason) if !reason.contains(name.as_str()) => {
-                            Fault::Damaged(format!("key '{name}': {reason}"))
-                        }
-                        fault => fault,
-                    })
+                    .map_err(|fault| fault.about(&name))
             })
             .await?;
         match value {

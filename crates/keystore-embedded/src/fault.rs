@@ -4,7 +4,10 @@ use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use kes_keystore::EntryName;
+
 use crate::disk::{CutOff, ReadFailed};
+use crate::pages::with_checksums;
 
 /// What went wrong below the tables.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,7 @@ impl<E: Into<redb::Error>> From<E> for Fault {
             redb::Error::PreviousIo | redb::Error::DatabaseClosed | redb::Error::LockPoisoned(_) => {
                 Self::Stale
             }
+            redb::Error::Corrupted(reason) => Self::Damaged(cut_short(&reason).unwrap_or(reason)),
             error => Self::Damaged(error.to_string()),
         }
     }
@@ -44,6 +48,17 @@ impl Fault {
             }
             io::ErrorKind::InvalidData => Self::Damaged(error.to_string()),
             _ => Self::Io(error),
+        }
+    }
+
+    /// The same, with the name of the key that it was about, unless it says that already.
+    pub(crate) fn about(self, name: &EntryName) -> Self {
+        match self {
+            // The word belongs to it: a key may be called like a table.
+            Self::Damaged(reason) if !reason.contains(&format!("key '{name}'")) => {
+                Self::Damaged(format!("key '{name}': {reason}"))
+            }
+            fault @ (Self::Damaged(_) | Self::Io(_) | Self::Stale) => fault,
         }
     }
 
@@ -70,6 +85,23 @@ pub(crate) fn contain<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, F
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(Fault::of_panic(payload)))
 }
 
+/// What redb says of a file that is shorter than its header says, in words and sizes that fit the file.
+fn cut_short(reason: &str) -> Option<String> {
+    let size = |field: &str| -> Option<u64> {
+        let (_, rest) = reason.split_once(field)?;
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse().ok().map(with_checksums)
+    };
+    if !reason.starts_with("File truncated") {
+        return None;
+    }
+    Some(match (size("file_len="), size("layout_len=")) {
+        (Some(found), Some(whole)) => format!("the file is cut short (to {found} of {whole} bytes)"),
+        (Some(found), None) => format!("the file is cut short (to {found} bytes)"),
+        (None, _) => "the file is cut short".to_owned(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +118,36 @@ mod tests {
             Err(Fault::Damaged(reason)) => assert!(reason.ends_with("page 7 has no type"), "{reason}"),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_damaged_key_is_named_once_whatever_it_is_called() {
+        for name in ["a", "page", "file", "6", "meta"] {
+            let name = EntryName::parse(name).unwrap();
+            for reason in ["page 6 of the file is damaged", "the table 'meta' is missing"] {
+                let fault = Fault::Damaged(reason.to_owned()).about(&name);
+                assert_eq!(fault.to_string(), format!("key '{name}': {reason}"));
+                assert_eq!(fault.to_string(), fault.about(&name).to_string());
+            }
+            let named = crate::tables::disagreement(&name);
+            let reason = named.to_string();
+            assert_eq!(named.about(&name).to_string(), reason);
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_cut_short_is_told_in_our_words() {
+        let told = |reason: &str| Fault::from(redb::StorageError::Corrupted(reason.to_owned())).to_string();
+        assert_eq!(
+            told("File truncated below stored layout: file_len=8192, layout_len=12288"),
+            "the file is cut short (to 8208 of 12320 bytes)"
+        );
+        assert_eq!(
+            told("File truncated below the minimum layout: file_len=4096"),
+            "the file is cut short (to 4096 bytes)"
+        );
+        assert_eq!(told("File truncated"), "the file is cut short");
+        assert_eq!(told("Header is invalid"), "Header is invalid");
     }
 
     #[test]

@@ -425,12 +425,11 @@ impl Writer {
     }
 
     fn told(&self, op: &Op, fault: Fault) -> StoreError {
-        match (fault, op.name()) {
-            (Fault::Damaged(reason), Some(name)) if !reason.contains(name.as_str()) => StoreError::Corrupt {
-                reason: format!("key '{name}': {reason}"),
-            },
-            (fault, _) => store_error(fault, &self.shared.to_string()),
-        }
+        let fault = match op.name() {
+            Some(name) => fault.about(name),
+            None => fault,
+        };
+        store_error(fault, &self.shared.to_string())
     }
 
     fn close(&self) {
