@@ -41,4 +41,4 @@ pub use key::KeySeal;
 pub use opening::{OpenedHeader, open_header};
 pub use seal::{Seal, SealId, Seals};
 pub use sealed::{HeaderStore, Resealed, Sealed};
-pub use store_key::{MAX_VALUE, StoreKey};
+pub use store_key::{MAX_SEALED, MAX_VALUE, StoreKey};

@@ -15,6 +15,9 @@ use crate::{HeaderRecord, SealError};
 /// No value has more bytes.
 pub const MAX_VALUE: usize = 1024 * 1024;
 
+/// The most bytes that a sealed value has.
+pub const MAX_SEALED: usize = MAX_VALUE + OVERHEAD;
+
 /// The root key of one store with the store's id: seals and opens its values. Zeroed when dropped.
 pub struct StoreKey {
     store_id: [u8; 16],
@@ -79,10 +82,10 @@ impl StoreKey {
     /// # Errors
     /// When they are not what was stored there.
     pub fn open_value(&self, name: &str, sealed: &[u8]) -> Result<SecretBytes, SealError> {
-        if sealed.len() > MAX_VALUE + OVERHEAD {
+        if sealed.len() > MAX_SEALED {
             return Err(SealError::TooLarge {
                 length: sealed.len(),
-                limit: MAX_VALUE + OVERHEAD,
+                limit: MAX_SEALED,
             });
         }
         self.cipher.open(&self.value_purpose(name), sealed)

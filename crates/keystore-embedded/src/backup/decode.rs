@@ -3,12 +3,10 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::{Bytes, BytesMut};
 use kes_keystore::EntryName;
-use kes_seal::HeaderRecord;
+use kes_seal::{HeaderRecord, MAX_HEADER, MAX_SEALED};
 
 use super::error::BackupError;
-use super::format::{
-    Content, DELETED, DIGEST, END, LIVE, MAGIC, MAX_GENERATION, MAX_HEADER, MAX_TAG, MAX_VALUE, VERSION,
-};
+use super::format::{Content, DELETED, DIGEST, END, LIVE, MAGIC, MAX_GENERATION, MAX_TAG, VERSION};
 use crate::snapshot::StoredEntry;
 use crate::verify::Report;
 
@@ -166,7 +164,7 @@ impl Decoder {
             .ok()
             .and_then(|text| EntryName::parse(text).ok())
             .ok_or_else(|| fields.damaged("the name of an entry is not one that a key can have"))?;
-        let Some(sealed) = fields.sized(MAX_VALUE, "the value of an entry is too long")? else {
+        let Some(sealed) = fields.sized(MAX_SEALED, "the value of an entry is too long")? else {
             return Ok(None);
         };
         let entry = StoredEntry {

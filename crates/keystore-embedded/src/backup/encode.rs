@@ -3,11 +3,9 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use kes_keystore::BoxError;
-use kes_seal::{HeaderRecord, SealError};
+use kes_seal::{HeaderRecord, MAX_HEADER, MAX_SEALED, SealError};
 
-use super::format::{
-    Content, DIGEST, MAGIC, MAX_GENERATION, MAX_HEADER, MAX_TAG, MAX_VALUE, PIECE, VERSION, put_end, put_head,
-};
+use super::format::{Content, DIGEST, MAGIC, MAX_GENERATION, MAX_TAG, PIECE, VERSION, put_end, put_head};
 use crate::snapshot::StoredEntry;
 
 /// Writes a backup entry by entry; what is written has to be taken away meanwhile.
@@ -45,7 +43,7 @@ impl Encoder {
     /// Adds an entry. The entries come in the order of their names.
     pub(crate) fn entry(&mut self, entry: &StoredEntry) -> Result<(), BoxError> {
         let StoredEntry { name, sealed, .. } = entry;
-        length(sealed, MAX_VALUE, "a value")?;
+        length(sealed, MAX_SEALED, "a value")?;
         if !self.content.entry(entry) {
             return Err(format!("key '{name}' is not where it should be in the order of names").into());
         }

@@ -19,12 +19,8 @@ pub(super) const LIVE: u8 = 1;
 /// First byte of an entry that was deleted and can be brought back.
 pub(super) const DELETED: u8 = 2;
 
-/// The longest header. One has a hundred bytes and as many for each seal.
-pub(super) const MAX_HEADER: usize = 64 * 1024;
 /// The longest generation record. One has less than a hundred bytes.
 pub(super) const MAX_GENERATION: usize = 4 * 1024;
-/// The longest sealed value: no store keeps values of more than 1 MiB.
-pub(super) const MAX_VALUE: usize = 2 * 1024 * 1024;
 /// The longest tag of the trailer. One has less than a hundred bytes.
 pub(super) const MAX_TAG: usize = 256;
 

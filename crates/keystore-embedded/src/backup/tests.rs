@@ -2,10 +2,10 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use kes_keystore::EntryName;
-use kes_seal::HeaderRecord;
+use kes_seal::{HeaderRecord, MAX_HEADER, MAX_SEALED};
 use proptest::prelude::*;
 
-use super::format::{END, MAX_HEADER, MAX_VALUE, PIECE, put_head};
+use super::format::{END, PIECE, put_head};
 use super::*;
 use crate::snapshot::StoredEntry;
 use crate::verify::Report;
@@ -49,7 +49,7 @@ fn a_backup_of_nothing_is_a_backup() {
 #[test]
 fn values_that_are_longer_than_a_piece_are_cut_and_joined() {
     let entries = [
-        live("long", &vec![1; MAX_VALUE]),
+        live("long", &vec![1; MAX_SEALED]),
         live("longer-than-a-piece", &vec![2; PIECE + 1]),
         live("piece", &vec![3; PIECE]),
     ];
@@ -68,7 +68,7 @@ fn values_that_are_longer_than_a_piece_are_cut_and_joined() {
 #[test]
 fn what_could_not_be_read_again_is_not_written() {
     let mut encoder = Encoder::new(STORE, &record()).unwrap();
-    assert!(encoder.entry(&live("long", &vec![0; MAX_VALUE + 1])).is_err());
+    assert!(encoder.entry(&live("long", &vec![0; MAX_SEALED + 1])).is_err());
     encoder.entry(&live("b", b"value")).unwrap();
     assert!(encoder.entry(&live("b", b"value")).is_err(), "twice");
     assert!(encoder.entry(&deleted("a", 1, b"value")).is_err(), "out of order");
