@@ -461,7 +461,7 @@ pub(crate) const HEADER: usize = 320;
 pub(crate) const MARK: usize = 16;
 
 /// How redb files begin.
-const MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1A, 0x0A, 0xA9, 0x0D, 0x0A];
+pub(crate) const MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1A, 0x0A, 0xA9, 0x0D, 0x0A];
 
 /// Where redb keeps which commit is the current one, and how it was made.
 const FLAGS: usize = MAGIC.len();
@@ -477,39 +477,7 @@ const MAX_OVERLAY_PAGES: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A medium in memory.
-    #[derive(Debug, Default)]
-    struct Memory(Mutex<Vec<u8>>);
-
-    impl Medium for Memory {
-        fn size(&self) -> io::Result<u64> {
-            Ok(self.0.lock().unwrap().len() as u64)
-        }
-
-        fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-            let bytes = self.0.lock().unwrap();
-            let start = place(offset);
-            let found = bytes.get(start..start + into.len());
-            into.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
-            Ok(())
-        }
-
-        fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-            let start = place(offset);
-            self.0.lock().unwrap()[start..start + bytes.len()].copy_from_slice(bytes);
-            Ok(())
-        }
-
-        fn set_size(&self, size: u64) -> io::Result<()> {
-            self.0.lock().unwrap().resize(place(size), 0);
-            Ok(())
-        }
-
-        fn sync(&self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::medium::testing::Memory;
 
     /// Three pages filled with 1, 2 and 3.
     fn three_pages() -> (Arc<Memory>, Arc<Disk>) {

@@ -36,3 +36,43 @@ pub trait Medium: fmt::Debug + Send + Sync + 'static {
     /// Lets others have it. Nothing is asked of it after this.
     fn release(&self) {}
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A medium in memory.
+    #[derive(Debug, Default)]
+    pub(crate) struct Memory(pub(crate) Mutex<Vec<u8>>);
+
+    impl Medium for Memory {
+        fn size(&self) -> io::Result<u64> {
+            Ok(self.0.lock().unwrap().len() as u64)
+        }
+
+        fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+            let bytes = self.0.lock().unwrap();
+            let start = usize::try_from(offset).unwrap();
+            let found = bytes.get(start..start + into.len());
+            into.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+            Ok(())
+        }
+
+        fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+            let start = usize::try_from(offset).unwrap();
+            self.0.lock().unwrap()[start..start + bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        }
+
+        fn set_size(&self, size: u64) -> io::Result<()> {
+            self.0.lock().unwrap().resize(usize::try_from(size).unwrap(), 0);
+            Ok(())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+}

@@ -165,43 +165,8 @@ const DOMAIN: &[u8] = b"kes embedded page\0";
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
-
-    #[derive(Debug, Default)]
-    struct Memory(Mutex<Vec<u8>>);
-
-    impl Medium for Memory {
-        fn size(&self) -> io::Result<u64> {
-            Ok(self.0.lock().unwrap().len() as u64)
-        }
-
-        fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-            let bytes = self.0.lock().unwrap();
-            let start = usize::try_from(offset).unwrap();
-            let found = bytes
-                .get(start..start + into.len())
-                .ok_or(io::ErrorKind::UnexpectedEof)?;
-            into.copy_from_slice(found);
-            Ok(())
-        }
-
-        fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-            let start = usize::try_from(offset).unwrap();
-            self.0.lock().unwrap()[start..start + bytes.len()].copy_from_slice(bytes);
-            Ok(())
-        }
-
-        fn set_size(&self, size: u64) -> io::Result<()> {
-            self.0.lock().unwrap().resize(usize::try_from(size).unwrap(), 0);
-            Ok(())
-        }
-
-        fn sync(&self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::medium::testing::Memory;
 
     /// Five pages, each filled with its number.
     fn five() -> (Arc<Memory>, Pages) {
