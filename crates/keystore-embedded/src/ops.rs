@@ -2,7 +2,9 @@
 
 use kes_keystore::{EntryName, StoreError};
 use kes_seal::HeaderRecord;
+use kes_types::Timestamp;
 use redb::{ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
+use time::format_description::well_known::Rfc3339;
 
 use crate::fault::Fault;
 use crate::snapshot::StoredEntry;
@@ -139,10 +141,7 @@ impl<'t> Tables<'t> {
         match self.entries.find(name)? {
             Found::Live(_) => return Ok(Err(StoreError::Exists)),
             Found::Deleted(at, _) if !times.is_over(at) => {
-                let until = at.saturating_add(times.period);
-                let until =
-                    time::OffsetDateTime::from_unix_timestamp(i64::try_from(until).unwrap_or(i64::MAX))
-                        .map_or_else(|_| "for ever".to_owned(), |until| format!("until {until}"));
+                let until = until(at.saturating_add(times.period));
                 tracing::info!(
                     key = %name,
                     "the name belongs to a deleted key, which is kept {until}: `kes key undelete {name}` brings it back"
@@ -283,6 +282,15 @@ impl<'t> Tables<'t> {
     }
 }
 
+/// Until this time in Unix seconds, in words for the log.
+fn until(seconds: u64) -> String {
+    i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| Timestamp::from_unix_timestamp(seconds).ok())
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .map_or_else(|| "for ever".to_owned(), |time| format!("until {time}"))
+}
+
 /// When the entry was deleted that has been deleted for longest, and its name.
 pub(crate) fn oldest_deletion(
     expiry: &impl redb::ReadableTable<&'static [u8], &'static [u8]>,
@@ -290,5 +298,16 @@ pub(crate) fn oldest_deletion(
     match expiry.first()? {
         None => Ok(None),
         Some((key, _)) => tables::expiry_parts(key.value()).map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_says_until_when_in_rfc_3339() {
+        assert_eq!(until(1_795_882_947), "until 2026-11-28T16:22:27Z");
+        assert_eq!(until(u64::MAX), "for ever");
     }
 }
