@@ -304,7 +304,7 @@ fn remove_stale(folder: &OwnedFd, name: &str) {
         let Ok(found) = entry.file_name().to_str() else {
             continue;
         };
-        if !is_temporary_name(found, name) {
+        if !is_temporary(found, name) {
             continue;
         }
         match remove_if_stale(folder, found) {
@@ -411,8 +411,10 @@ fn temporary_name(name: &str) -> io::Result<String> {
     ))
 }
 
-/// Whether [`temporary_name`] could have made `found`.
-fn is_temporary_name(found: &str, name: &str) -> bool {
+/// Whether a crash may have left a file called `found` when it made a store called `name` beside it. The next start with
+/// that store removes it.
+#[must_use]
+pub fn is_temporary(found: &str, name: &str) -> bool {
     let random = found
         .strip_prefix('.')
         .and_then(|found| found.strip_prefix(name))

@@ -59,6 +59,7 @@ pub use engine::{Engine, Settings};
 pub use error::ConnectError;
 #[doc(hidden)]
 pub use file::FileMedium;
+pub use file::is_temporary;
 #[doc(hidden)]
 pub use medium::Medium;
 #[doc(hidden)]

@@ -77,7 +77,7 @@ impl Contents {
 /// Whether a crash may have left a file of this name.
 fn is_temporary(name: &str) -> bool {
     // The store has a name like this until it is whole, and looks after such files itself.
-    files::is_temporary(name) || name.starts_with(".keys.redb.tmp-")
+    files::is_temporary(name) || kes_keystore_embedded::is_temporary(name, STORE)
 }
 
 /// Fails unless there is a configuration in `folder`, and says what to do.
