@@ -14,11 +14,11 @@ use tempfile::TempDir;
 
 use crate::rig::{self, Process};
 
-const TEST: &str = "disk::other_process";
+const TEST: &str = "disk::child_process";
 
 /// What runs in the other processes; does nothing in this one.
 #[tokio::test]
-async fn other_process() {
+async fn child_process() {
     let Some((role, path)) = Process::role() else {
         return;
     };

@@ -14,13 +14,13 @@ use tempfile::TempDir;
 
 use crate::rig::{self, Process};
 
-const TEST: &str = "exclusive::other_process";
+const TEST: &str = "exclusive::child_process";
 const HAS_IT: &str = "@has it";
 const REFUSED: &str = "@refused: ";
 
 /// What runs in the other process; does nothing in this one.
 #[tokio::test]
-async fn other_process() {
+async fn child_process() {
     let Some((role, path)) = Process::role() else {
         return;
     };

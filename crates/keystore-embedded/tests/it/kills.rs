@@ -21,7 +21,7 @@ const OPENING: &str = "@opening";
 
 /// The writers, killed in the end; does nothing in this process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writers() {
+async fn child_writers() {
     let Some((role, path)) = Process::role() else {
         return;
     };
@@ -98,7 +98,7 @@ async fn what_was_acknowledged_survives_kill_9() {
     for round in 0..rounds {
         let seed = seed + round;
         let mut seen = Seen::default();
-        let mut process = Process::start(&[], "kills::writers", &seed.to_string(), &path);
+        let mut process = Process::start(&[], "kills::child_writers", &seed.to_string(), &path);
         process.read_until(OPENING);
         if round % 10 == 5 {
             // While it opens the store and recovers from the last kill.
@@ -227,7 +227,7 @@ async fn a_kill_while_the_store_is_made_leaves_a_store_or_none() {
     for round in 0..30_u64 {
         let temp = TempDir::new().unwrap();
         let path = temp.path().join("keys.redb");
-        let mut process = Process::start(&[], "kills::writers", "1", &path);
+        let mut process = Process::start(&[], "kills::child_writers", "1", &path);
         process.read_until(OPENING);
         pass(Duration::from_micros(random.below(30_000) as u64));
         process.child.kill().unwrap();

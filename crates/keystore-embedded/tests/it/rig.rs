@@ -146,7 +146,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         .join(": ")
 }
 
-/// This test program again, in another process and another role.
+/// This test program again, in another process and another role. It runs one of the tests that are called `child_…`: they
+/// test nothing in a normal run, in which they have no role and return at once.
 pub(crate) struct Process {
     pub(crate) child: Child,
     output: BufReader<ChildStdout>,

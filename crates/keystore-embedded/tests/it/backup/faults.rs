@@ -14,13 +14,13 @@ use super::{World, checked, files, quiet};
 use crate::rig::{self, Process};
 use crate::sim::Random;
 
-const TEST: &str = "backup::faults::other_process";
+const TEST: &str = "backup::faults::child_process";
 const HERE: &str = "@here";
 const DONE: &str = "@done";
 
 /// What runs in the other processes; does nothing in this one.
 #[tokio::test]
-async fn other_process() {
+async fn child_process() {
     let Some((role, path)) = Process::role() else {
         return;
     };
