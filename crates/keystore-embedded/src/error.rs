@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use kes_keystore::StoreError;
+use kes_seal::OpenError;
 
 use crate::backup::BackupError;
 
@@ -14,13 +15,24 @@ pub enum ConnectError {
     #[error("the path of the key store is empty")]
     NoPath,
     /// There is no store where one was to be opened.
-    #[error("there is no key store at {}", path.display())]
+    #[error(
+        "there is no key store at {}: put it back, make a new one by `kes init`, or restore a backup by `kes store restore`",
+        path.display()
+    )]
     Absent {
         /// The configured path.
         path: PathBuf,
     },
+    /// There is no file to verify or restore.
+    #[error("there is no {what} at {}: look for it, or correct the path", path.display())]
+    Missing {
+        /// What was to be there.
+        what: &'static str,
+        /// The given path.
+        path: PathBuf,
+    },
     /// There is something where a new store was to be made.
-    #[error("{} exists already, and stays as it is", path.display())]
+    #[error("{} exists already, and stays as it is: move it aside first, or choose another path", path.display())]
     Exists {
         /// The configured path.
         path: PathBuf,
@@ -47,7 +59,10 @@ pub enum ConnectError {
         path: PathBuf,
     },
     /// What is there is not a store, or one that is damaged. It stays as it is.
-    #[error("{} is damaged or not a key store: {reason}", path.display())]
+    #[error(
+        "{} is damaged or not a key store: {reason}; restore a backup, or correct the path",
+        path.display()
+    )]
     Corrupt {
         /// Which file.
         path: PathBuf,
@@ -85,14 +100,9 @@ pub enum ConnectError {
         /// What went wrong.
         source: StoreError,
     },
-    /// The sealing could not be opened or changed.
-    #[error("the key store {} cannot be unsealed", path.display())]
-    Seal {
-        /// Which file.
-        path: PathBuf,
-        /// What went wrong.
-        source: Box<kes_seal::OpenError>,
-    },
+    /// The sealing of a store or a backup, which the error names, could not be opened or changed.
+    #[error(transparent)]
+    Seal(Box<OpenError>),
     /// The backup is refused.
     #[error("the backup {} cannot be used", path.display())]
     Backup {
@@ -104,4 +114,10 @@ pub enum ConnectError {
     /// The process is ending.
     #[error("the key store was not opened, because the process is ending")]
     Stopped,
+}
+
+impl From<OpenError> for ConnectError {
+    fn from(error: OpenError) -> Self {
+        Self::Seal(Box::new(error))
+    }
 }

@@ -37,6 +37,7 @@
 //! What is in the file, and in a backup, is written down in `docs/embedded-format.md`.
 
 mod backup;
+mod blocking;
 mod disk;
 mod engine;
 mod error;

@@ -7,12 +7,11 @@ use kes_keystore::KeyStore as _;
 use kes_seal::HeaderStore as _;
 use kes_types::Clock;
 
+use crate::blocking::blocking;
 use crate::engine::{Engine, Settings};
 use crate::file::NewFile;
 use crate::snapshot::StoredEntry;
-use crate::verify::{
-    FOR_EVER, OpenedBackup, Progress, Report, blocking, failed, read_through, report_progress,
-};
+use crate::verify::{FOR_EVER, OpenedBackup, Progress, Report, failed, read_through, report_progress};
 use crate::{Config, ConnectError};
 
 /// Makes a store out of a backup, where there is none. It is the store that the backup was made of: it has its id, its

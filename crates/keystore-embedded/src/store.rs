@@ -13,9 +13,9 @@ use kes_keystore::{
 };
 use kes_seal::{OpenError, Resealed, Sealed, Seals};
 use kes_types::Clock;
-use tokio::task::spawn_blocking;
 
-use crate::backup::Backups;
+use crate::backup::{Backups, hex};
+use crate::blocking::blocking;
 use crate::engine::{Engine, Settings};
 use crate::error::ConnectError;
 use crate::file::{self, FileMedium, NewFile};
@@ -99,9 +99,9 @@ impl EmbeddedStore {
         let engine = Arc::new(engine);
         match Sealed::open(Arc::clone(&engine), &config.seals).await {
             Ok(sealed) => Ok(Self::of(sealed, clock)),
-            Err(source) => {
+            Err(error) => {
                 engine.close().await;
-                Err(unsealed(&config.path, source))
+                Err(error.into())
             }
         }
     }
@@ -144,9 +144,9 @@ impl EmbeddedStore {
         let engine = Arc::new(engine);
         match Sealed::initialise(Arc::clone(&engine), &config.seals, clock.now()).await {
             Ok(sealed) => Ok(Self::of(sealed, clock)),
-            Err(source) => {
+            Err(error) => {
                 engine.close().await;
-                Err(unsealed(&config.path, source))
+                Err(error.into())
             }
         }
     }
@@ -189,9 +189,9 @@ impl EmbeddedStore {
                 engine.purge().await;
                 Ok(Self::of(sealed, clock))
             }
-            Err(source) => {
+            Err(error) => {
                 engine.close().await;
-                Err(unsealed(&config.path, source))
+                Err(error.into())
             }
         }
     }
@@ -210,8 +210,7 @@ impl EmbeddedStore {
     /// When the header could not be replaced. The store goes on with the seals and the period that it had: a shorter one
     /// takes deleted keys away for good.
     pub async fn reconfigure(&self, seals: Seals, undelete: Duration) -> Result<Resealed, ConnectError> {
-        let resealed = self.sealed.reseal(&seals).await;
-        let resealed = resealed.map_err(|source| unsealed(self.path(), source))?;
+        let resealed = self.sealed.reseal(&seals).await?;
         self.engine().set_undelete(undelete).await;
         Ok(resealed)
     }
@@ -338,24 +337,6 @@ impl fmt::Debug for EmbeddedStore {
             .field("path", &self.path())
             .finish_non_exhaustive()
     }
-}
-
-/// Runs what may block.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ConnectError> + Send + 'static,
-) -> Result<T, ConnectError> {
-    spawn_blocking(work).await.map_err(|_| ConnectError::Stopped)?
-}
-
-fn unsealed(path: &Path, source: OpenError) -> ConnectError {
-    ConnectError::Seal {
-        path: path.to_owned(),
-        source: Box::new(source),
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What the configuration calls this kind of store.

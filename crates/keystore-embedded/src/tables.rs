@@ -59,7 +59,7 @@ pub(crate) fn read(transaction: &ReadTransaction, table: Definition) -> Result<R
     Ok(transaction.open_table(table)?)
 }
 
-/// Opens the tables to write, all of which have to be there: redb would make the missing ones anew.
+/// Fails unless all tables are there. To be asked before they are opened to write: redb would make the missing ones anew.
 pub(crate) fn check_all_are_there(transaction: &WriteTransaction) -> Result<(), Fault> {
     let mut missing: Vec<_> = ALL.iter().map(|table| table.name().to_owned()).collect();
     for table in transaction.list_tables()? {
@@ -146,7 +146,7 @@ pub(crate) fn disagreement(name: &EntryName) -> Fault {
     Fault::Damaged(format!("the tables do not agree about the key '{name}'"))
 }
 
-/// A listed key that is no name.
+/// The name that a listed key is.
 pub(crate) fn entry_name(key: &[u8]) -> Result<EntryName, Fault> {
     std::str::from_utf8(key)
         .ok()
@@ -246,14 +246,11 @@ const META_DOMAIN: &[u8] = b"kes embedded meta\0";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::hex;
 
     const NAME: &[u8] = b"my-key";
     const VALUE: &[u8] = &[1, 2, 3];
     const TIME: u64 = 1_700_000_000;
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
 
     /// The vectors of `docs/embedded-format.md`.
     #[test]

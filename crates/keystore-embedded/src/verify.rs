@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kes_keystore::KeyStore as _;
+use kes_keystore::{KeyStore as _, StoreError};
 use kes_seal::{HeaderRecord, OpenedHeader, Seals, StoreKey, open_header};
 use kes_types::SystemClock;
-use tokio::task::spawn_blocking;
 
 use crate::ConnectError;
 use crate::backup::{BackupError, Content, Decoder, Event, MAGIC, PIECE, hex};
+use crate::blocking::blocking;
+use crate::disk;
 use crate::engine::{Engine, Settings};
 use crate::file::FileMedium;
 use crate::snapshot::{Snapshot, StoredEntry};
@@ -63,14 +64,11 @@ async fn is_backup(path: PathBuf) -> Result<bool, ConnectError> {
         let mut start = Vec::new();
         File::open(&path)
             .and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut start))
-            .map_err(|source| match source.kind() {
-                io::ErrorKind::NotFound => ConnectError::Absent { path: path.clone() },
-                _ => unreadable(&path, source),
-            })?;
+            .map_err(|source| unreadable(&path, "backup or key store", source))?;
         if start == MAGIC {
             return Ok(true);
         }
-        if REDB.starts_with(&start) && start.len() == MAGIC.len() {
+        if disk::MAGIC.starts_with(&start) && start.len() == MAGIC.len() {
             return Ok(false);
         }
         Err(ConnectError::Corrupt {
@@ -106,13 +104,8 @@ async fn verify_store(path: PathBuf, seals: &Seals, progress: Progress) -> Resul
             path: path.clone(),
             reason: "it has no header".to_owned(),
         })?;
-        let OpenedHeader { key, .. } =
-            open_header(&engine.to_string(), &record, seals)
-                .await
-                .map_err(|source| ConnectError::Seal {
-                    path: path.clone(),
-                    source: Box::new(source),
-                })?;
+        let place = format!("the key store {}", path.display());
+        let OpenedHeader { key, .. } = open_header(&place, &record, seals).await?;
         let path = path.clone();
         blocking(move || read_through(&snapshot, &key, &path, &progress)).await
     }
@@ -171,13 +164,7 @@ impl OpenedBackup {
         })
         .await?;
         let place = format!("the backup {}", file.path.display());
-        let OpenedHeader { key, .. } =
-            open_header(&place, &record, seals)
-                .await
-                .map_err(|source| ConnectError::Seal {
-                    path: file.path.clone(),
-                    source: Box::new(source),
-                })?;
+        let OpenedHeader { key, .. } = open_header(&place, &record, seals).await?;
         if key.store_id() != store_id {
             return Err(file.refused(BackupError::OtherStore {
                 said: hex(&store_id),
@@ -249,10 +236,7 @@ struct BackupFile {
 
 impl BackupFile {
     fn open(path: PathBuf) -> Result<Self, ConnectError> {
-        let file = File::open(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => ConnectError::Absent { path: path.clone() },
-            _ => unreadable(&path, source),
-        })?;
+        let file = File::open(&path).map_err(|source| unreadable(&path, BACKUP, source))?;
         Ok(Self {
             path,
             file,
@@ -270,7 +254,7 @@ impl BackupFile {
             let length = match self.file.read(&mut self.chunk) {
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(unreadable(&self.path, error)),
+                Err(error) => return Err(unreadable(&self.path, BACKUP, error)),
             };
             if length == 0 {
                 self.decoder.finish().map_err(|error| self.refused(error))?;
@@ -288,13 +272,6 @@ impl BackupFile {
     }
 }
 
-/// Runs what may block.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ConnectError> + Send + 'static,
-) -> Result<T, ConnectError> {
-    spawn_blocking(work).await.map_err(|_| ConnectError::Stopped)?
-}
-
 /// Now and then, and at the end.
 pub(crate) fn report_progress(progress: &Progress, entries: u64, is_end: bool) {
     if is_end || entries.is_multiple_of(256) {
@@ -302,23 +279,29 @@ pub(crate) fn report_progress(progress: &Progress, entries: u64, is_end: bool) {
     }
 }
 
-fn unreadable(path: &Path, source: io::Error) -> ConnectError {
-    ConnectError::Io {
-        doing: "read",
-        path: path.to_owned(),
-        source,
+/// Why `what` cannot be read.
+fn unreadable(path: &Path, what: &'static str, source: io::Error) -> ConnectError {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound => ConnectError::Missing { what, path },
+        _ => ConnectError::Io {
+            doing: "read",
+            path,
+            source,
+        },
     }
 }
 
-pub(crate) fn failed(path: &Path, source: kes_keystore::StoreError) -> ConnectError {
-    ConnectError::Store {
-        path: path.to_owned(),
-        source,
+pub(crate) fn failed(path: &Path, source: StoreError) -> ConnectError {
+    let path = path.to_owned();
+    match source {
+        StoreError::Corrupt { reason } => ConnectError::Corrupt { path, reason },
+        source => ConnectError::Store { path, source },
     }
 }
 
 /// For how long deleted keys are kept while nobody should remove any.
 pub(crate) const FOR_EVER: Duration = Duration::MAX;
 
-/// How a redb file begins.
-const REDB: &[u8] = b"redb\x1a\n\xa9\r\n";
+/// What a backup is called where there is none.
+const BACKUP: &str = "backup";

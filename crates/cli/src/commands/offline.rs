@@ -58,8 +58,8 @@ mod tests {
             "keys.redb is in use by another process, most likely its server: stop it"
         );
         assert_eq!(
-            error(ConnectError::Absent { path }),
-            "the source: there is no key store at keys.redb"
+            error(ConnectError::NotAFile { path }),
+            "the source: keys.redb is not a regular file"
         );
     }
 }

@@ -256,8 +256,80 @@ async fn a_wrong_seal_opens_no_backup_and_nothing_appears() {
         .await
         .unwrap_err();
     assert_eq!(rig::chain(&error), text);
+    assert!(
+        text.starts_with(&format!("the backup {} is sealed with ", backup.display())),
+        "{text}"
+    );
     assert!(verified(&backup, vec![]).await.is_err(), "no seal at all");
     assert_eq!(files(&world.folder), ["backup", "keys.redb"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_verified_is_told_with_a_remedy() {
+    let world = World::new().await;
+    world.fill(50).await;
+    world.store.close().await;
+    let (path, file) = (world.path(), world.folder.join("file"));
+    let text = async |seal| {
+        let error = verify(&file, &vec![rig::seal(seal)], quiet()).await.unwrap_err();
+        rig::chain(&error).replace(&file.display().to_string(), "FILE")
+    };
+    assert_eq!(
+        text(1).await,
+        "there is no backup or key store at FILE: look for it, or correct the path"
+    );
+    let error = restore(
+        &file,
+        rig::config(&world.folder.join("new")),
+        world.clock.clone(),
+        quiet(),
+    )
+    .await
+    .unwrap_err();
+    assert!(
+        rig::chain(&error).starts_with("there is no backup at "),
+        "{error}"
+    );
+
+    let whole = fs::read(&path).unwrap();
+    fs::write(&file, &whole).unwrap();
+    let wrong = text(2).await;
+    assert!(
+        wrong.starts_with("the key store FILE is sealed with key "),
+        "{wrong}"
+    );
+
+    let half = whole.len() / 2;
+    fs::write(&file, &whole[..half]).unwrap();
+    let cut = text(1).await;
+    assert!(
+        cut.starts_with("FILE is damaged or not a key store: the file is cut short (to "),
+        "{cut}"
+    );
+    assert!(
+        cut.ends_with(" bytes); restore a backup, or correct the path"),
+        "{cut}"
+    );
+
+    let mut noticed = 0;
+    for at in (0..whole.len()).step_by(4096).skip(1) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        fs::write(&file, damaged).unwrap();
+        if verify(&file, &vec![rig::seal(1)], quiet()).await.is_err() {
+            let said = text(1).await;
+            assert!(
+                said.starts_with("FILE is damaged or not a key store: page "),
+                "{said}"
+            );
+            assert!(
+                said.ends_with(" of the file is damaged; restore a backup, or correct the path"),
+                "{said}"
+            );
+            noticed += 1;
+        }
+    }
+    assert!(noticed > 0);
 }
 
 #[tokio::test]
@@ -308,7 +380,7 @@ async fn other_files_are_neither_verified_nor_restored() {
             .unwrap_err();
     }
     let absent = verified(&world.folder.join("absent"), vec![rig::seal(1)]).await;
-    assert!(matches!(absent, Err(ConnectError::Absent { .. })), "{absent:?}");
+    assert!(matches!(absent, Err(ConnectError::Missing { .. })), "{absent:?}");
     let folder = verified(&world.folder, vec![rig::seal(1)]).await;
     assert!(folder.is_err());
     // A store is no backup.

@@ -166,7 +166,7 @@ async fn a_wrong_seal_is_told_which_one_is_needed_and_which_was_given() {
     assert_eq!(
         text,
         format!(
-            "the key store {0} cannot be unsealed: Embedded: {0} is sealed with key {1}, but what was given is \
+            "Embedded: {0} is sealed with key {1}, but what was given is \
              key {2} (environment variable SEAL_2) and key {3} (environment variable SEAL_3); nothing was changed: \
              give the seal that it was sealed with",
             path.display(),
@@ -190,10 +190,7 @@ async fn without_a_seal_nothing_is_opened_or_made() {
         ..rig::config(&path)
     })
     .await;
-    let expected = format!(
-        "the key store {0} cannot be unsealed: Embedded: {0}: no seal is configured",
-        path.display()
-    );
+    let expected = format!("Embedded: {0}: no seal is configured", path.display());
     assert_eq!(text, expected);
     let absent = temp.path().join("absent.redb");
     let config = Config {
