@@ -45,9 +45,7 @@ use kes_crypto::SecretBytes;
 pub use entry::{Entry, EntryName, Page};
 pub use error::{BoxError, StoreError};
 pub use limited::{Limited, Limits, TimedOut, Waited};
-pub use maintenance::{
-    Backup, CommitTimes, Connected, Maintenance, SealInfo, StoreGauges, StoreInfo,
-};
+pub use maintenance::{Backup, CommitTimes, Connected, Maintenance, SealInfo, StoreGauges, StoreInfo};
 pub use measured::{Measured, Observer, Outcome};
 pub use memory::MemoryStore;
 pub use op::StoreOp;
