@@ -4,16 +4,21 @@
 //! bring back the commit before, so a checksum of these bytes, the mark, is written behind them, in the same write and the
 //! same sector. And after a failed write it is this page, as of the last sync that succeeded, that says what is durable.
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
+mod gate;
+mod head;
+mod overlay;
+
 use std::fmt;
 use std::io;
-use std::panic::resume_unwind;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aws_lc_rs::digest::{Context, SHA256};
 use redb::StorageBackend;
 
+use self::gate::failed_read;
+pub(crate) use self::gate::{CutOff, Gate, ReadFailed, with_unwinding_reads};
+use self::head::mark;
+pub(crate) use self::head::{HEADER, Header, MAGIC, examine, with_other_commit};
+pub(crate) use self::overlay::Overlay;
 use crate::medium::Medium;
 use crate::pages::{PAGE, Pages};
 
@@ -133,60 +138,6 @@ impl fmt::Debug for Disk {
     }
 }
 
-/// Cuts a database that is given up off from the medium. A database that knows nothing of the commits of its successor must
-/// not read pages that the successor may have used again, and must not write any more.
-#[derive(Debug, Default)]
-pub(crate) struct Gate(RwLock<bool>);
-
-impl Gate {
-    /// Waits for what is under way, and lets nothing through any more.
-    pub(crate) fn close(&self) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = true;
-    }
-
-    fn enter(&self) -> io::Result<RwLockReadGuard<'_, bool>> {
-        let closed = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if *closed {
-            return Err(io::Error::other(CutOff));
-        }
-        Ok(closed)
-    }
-}
-
-/// The database was cut off from the file.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the store was reopened")]
-pub(crate) struct CutOff;
-
-/// A failed read, on its way past redb.
-#[derive(Debug)]
-pub(crate) struct ReadFailed(pub(crate) io::Error);
-
-thread_local! {
-    static READS_UNWIND: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs `read` so that a read which the medium refuses unwinds as [`ReadFailed`] up to whoever called this. redb would
-/// refuse every operation after a failed read, of which one bad sector under one key makes one too many; it holds no lock
-/// while it reads.
-pub(crate) fn with_unwinding_reads<T>(read: impl FnOnce() -> T) -> T {
-    struct Reset(bool);
-    impl Drop for Reset {
-        fn drop(&mut self) {
-            READS_UNWIND.set(self.0);
-        }
-    }
-    let _reset = Reset(READS_UNWIND.replace(true));
-    read()
-}
-
-fn failed_read(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if READS_UNWIND.get() => resume_unwind(Box::new(ReadFailed(error))),
-        result => result,
-    }
-}
-
 /// The medium itself, for redb.
 #[derive(Debug)]
 pub(crate) struct Direct {
@@ -238,244 +189,9 @@ impl StorageBackend for Direct {
     }
 }
 
-/// The medium as it durably is, for redb to read: begins with a given first page, and keeps what is written in memory, where
-/// it ends with the database.
-#[derive(Debug)]
-pub(crate) struct Overlay {
-    disk: Arc<Disk>,
-    gate: Arc<Gate>,
-    state: RwLock<Written>,
-}
-
-struct Written {
-    pages: BTreeMap<u64, Box<[u8]>>,
-    size: u64,
-    /// Where the medium ends as far as this is concerned; zeros come after it.
-    base: u64,
-}
-
-impl fmt::Debug for Written {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Written")
-            .field("pages", &self.pages.len())
-            .field("size", &self.size)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Overlay {
-    pub(crate) fn new(disk: Arc<Disk>, gate: Arc<Gate>, head: &[u8]) -> io::Result<Self> {
-        let size = disk.medium.size()?;
-        let mut page = vec![0; PAGE];
-        if let Some(start) = page.get_mut(..head.len().min(PAGE)) {
-            start.copy_from_slice(head.get(..start.len()).unwrap_or_default());
-        }
-        let pages = BTreeMap::from([(0, page.into_boxed_slice())]);
-        Ok(Self {
-            disk,
-            gate,
-            state: RwLock::new(Written {
-                pages,
-                size,
-                base: size,
-            }),
-        })
-    }
-
-    fn read_through(&self, state: &Written, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let length = out.len() as u64;
-        if offset.checked_add(length).is_none_or(|end| end > state.size) {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let page = PAGE as u64;
-        // One by one: on the medium, a page that was written over here may be one that a crash has left half written.
-        for number in offset / page..(offset + length).div_ceil(page) {
-            let start = number * page;
-            let (from, to) = (offset.max(start), (offset + length).min(start + page));
-            let Some(target) = out.get_mut(place(from - offset)..place(to - offset)) else {
-                continue;
-            };
-            if let Some(bytes) = state.pages.get(&number) {
-                if let Some(source) = bytes.get(place(from - start)..place(to - start)) {
-                    target.copy_from_slice(source);
-                }
-                continue;
-            }
-            let below = place(state.base.saturating_sub(from)).min(target.len());
-            let (from_medium, beyond) = target.split_at_mut(below);
-            if !from_medium.is_empty() {
-                self.disk.medium.read_at(from, from_medium)?;
-            }
-            beyond.fill(0);
-        }
-        Ok(())
-    }
-}
-
-impl StorageBackend for Overlay {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.state.read().unwrap_or_else(PoisonError::into_inner).size)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let read = (|| {
-            let _entered = self.gate.enter()?;
-            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-            self.read_through(&state, offset, out)
-        })();
-        failed_read(read)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let _entered = self.gate.enter()?;
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.size = len;
-        state.base = state.base.min(len);
-        let pages = len.div_ceil(PAGE as u64);
-        state.pages.retain(|&number, _| number < pages);
-        Ok(())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.gate.enter().map(drop)
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let _entered = self.gate.enter()?;
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let page = PAGE as u64;
-        let (first, end) = (offset / page, (offset + data.len() as u64).div_ceil(page));
-        for number in first..end {
-            let start = number * page;
-            let (from, to) = (offset.max(start), (offset + data.len() as u64).min(start + page));
-            if !state.pages.contains_key(&number) {
-                if state.pages.len() >= MAX_OVERLAY_PAGES {
-                    return Err(io::Error::other("the store cannot be written to now"));
-                }
-                let whole = to - from == page;
-                let there = if whole {
-                    0
-                } else {
-                    state.size.saturating_sub(start).min(page)
-                };
-                let mut bytes = vec![0; PAGE];
-                if let Some(old) = bytes.get_mut(..place(there)) {
-                    self.read_through(&state, start, old)?;
-                }
-                state.pages.insert(number, bytes.into_boxed_slice());
-            }
-            let source = data.get(place(from - offset)..place(to - offset));
-            let target = state
-                .pages
-                .get_mut(&number)
-                .and_then(|bytes| bytes.get_mut(place(from - start)..place(to - start)));
-            if let (Some(source), Some(target)) = (source, target) {
-                target.copy_from_slice(source);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What the header page says before redb reads it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Header {
-    /// It is as redb wrote it.
-    Sound,
-    /// It may not be: everything that it leads to has to be checked.
-    Doubtful {
-        /// Whether it is as redb wrote it but for the bit that says which of the two commits is the current one.
-        names_other: bool,
-    },
-    /// This is not the header of a store, for this reason.
-    Foreign(&'static str),
-}
-
-/// Looks at a header page before redb is given it.
-pub(crate) fn examine(head: &[u8], size: u64) -> Header {
-    if size == 0 {
-        return Header::Foreign("it is empty");
-    }
-    if head.get(..MAGIC.len()) != Some(&MAGIC[..]) {
-        return Header::Foreign("it does not begin as a key store does");
-    }
-    let Some(header) = head.get(..HEADER) else {
-        return Header::Foreign("it ends within its header");
-    };
-    let field = |at: usize| -> u64 {
-        let bytes = header.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
-        u64::from(u32::from_le_bytes(bytes.unwrap_or_default()))
-    };
-    let page = PAGE as u64;
-    if (field(12), field(16), field(20)) != (page, 0, REGION_PAGES) {
-        return Header::Foreign("its header is damaged");
-    }
-    let flags = header.get(FLAGS).copied().unwrap_or_default();
-    if flags & TWO_PHASE == 0 {
-        // Every commit sets it.
-        return Header::Foreign("its header is damaged");
-    }
-    let stored = page + (field(24) * REGION_PAGES + field(28)) * page;
-    let marked = is_marked(head);
-    if marked && size >= stored {
-        return Header::Sound;
-    }
-    Header::Doubtful {
-        names_other: !marked && is_marked(&with_other_commit(head)),
-    }
-}
-
-/// The same page with the other commit as the current one.
-pub(crate) fn with_other_commit(head: &[u8]) -> Vec<u8> {
-    let mut head = head.to_vec();
-    if let Some(flags) = head.get_mut(FLAGS) {
-        *flags ^= PRIMARY;
-    }
-    head
-}
-
-fn is_marked(head: &[u8]) -> bool {
-    let header = head.get(..HEADER).unwrap_or_default();
-    head.get(HEADER..HEADER + MARK) == Some(&mark(header)[..])
-}
-
-fn mark(header: &[u8]) -> [u8; MARK] {
-    let mut context = Context::new(&SHA256);
-    context.update(b"kes embedded head\0");
-    context.update(header);
-    let mut mark = [0; MARK];
-    let digest = context.finish();
-    mark.copy_from_slice(digest.as_ref().get(..MARK).unwrap_or(&[0; MARK]));
-    mark
-}
-
-/// A distance within one read or write, which memory holds.
-fn place(distance: u64) -> usize {
-    usize::try_from(distance).unwrap_or(usize::MAX)
-}
-
-/// How much of the first page redb uses.
-pub(crate) const HEADER: usize = 320;
-
-/// Bytes of the mark behind it.
-pub(crate) const MARK: usize = 16;
-
-/// How redb files begin.
-pub(crate) const MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1A, 0x0A, 0xA9, 0x0D, 0x0A];
-
-/// Where redb keeps which commit is the current one, and how it was made.
-const FLAGS: usize = MAGIC.len();
-const PRIMARY: u8 = 1;
-const TWO_PHASE: u8 = 4;
-
-/// Pages of a full region in files that this program makes.
-const REGION_PAGES: u64 = 1 << 20;
-
-/// Opening a database writes its header; 16 MiB is far more than a read view needs.
-const MAX_OVERLAY_PAGES: usize = 4096;
-
 #[cfg(test)]
 mod tests {
+    use super::overlay::MAX_OVERLAY_PAGES;
     use super::*;
     use crate::medium::testing::Memory;
 
@@ -572,15 +288,5 @@ mod tests {
             }
         }
         assert_eq!(*memory.0.lock().unwrap(), before);
-    }
-
-    #[test]
-    fn a_database_of_another_shape_is_foreign() {
-        assert_eq!(examine(&[], 0), Header::Foreign("it is empty"));
-        assert!(matches!(examine(b"keystore:", 9), Header::Foreign(_)));
-        assert!(matches!(examine(&MAGIC, 9), Header::Foreign(_)));
-        let mut head = vec![0; PAGE];
-        head[..MAGIC.len()].copy_from_slice(&MAGIC);
-        assert!(matches!(examine(&head, PAGE as u64), Header::Foreign(_)));
     }
 }

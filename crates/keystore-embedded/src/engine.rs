@@ -1,8 +1,10 @@
 //! A key store of opaque values in one file: reads on threads of the runtime, writes through the [writer](crate::writer).
 
+mod list;
+mod shared;
+
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
@@ -11,18 +13,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kes_crypto::SecretBytes;
-use kes_keystore::{CommitTimes, Entry, EntryName, KeyStore, Page, StoreError, StoreGauges};
+use kes_keystore::{Entry, EntryName, KeyStore, Page, StoreError, StoreGauges};
 use kes_seal::{HeaderRecord, HeaderStore};
 use kes_types::{Clock, Timestamp};
 use redb::ReadTransaction;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 
+use self::list::list;
+pub(crate) use self::shared::Shared;
 use crate::disk::Disk;
 use crate::error::ConnectError;
 use crate::fault::{Fault, contain};
 use crate::medium::Medium;
-use crate::ops::{Counts, Op, Tables, Times};
+use crate::ops::{Counts, Op, Tables};
 use crate::pages::with_checksums;
 use crate::snapshot::{self, Snapshot, StoredEntry, store_error};
 use crate::tables::{self, Entries, Found};
@@ -44,77 +48,6 @@ pub struct Engine {
     turns: Turns,
     queue: Arc<Semaphore>,
     writer: Mutex<Option<(mpsc::Sender<Job>, JoinHandle<()>)>>,
-}
-
-/// What the readers and the writer share.
-pub(crate) struct Shared {
-    path: PathBuf,
-    pub(crate) disk: Arc<Disk>,
-    /// The current view. Locked to take or to replace it only.
-    view: RwLock<Arc<View>>,
-    pub(crate) clock: Arc<dyn Clock>,
-    /// In seconds.
-    undelete: AtomicU64,
-    /// Whether the medium must not be changed at all.
-    pub(crate) examines: bool,
-    live: AtomicU64,
-    deleted: AtomicU64,
-    /// In Unix seconds; negative when there was none.
-    last_backup: AtomicI64,
-    /// Locked to add or to copy only.
-    commits: Mutex<CommitTimes>,
-}
-
-impl Shared {
-    pub(crate) fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub(crate) fn set_view(&self, view: View) {
-        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
-    }
-
-    pub(crate) fn times(&self) -> Times {
-        Times {
-            now: u64::try_from(self.clock.now().unix_timestamp()).unwrap_or(0),
-            period: self.undelete.load(Ordering::Relaxed),
-        }
-    }
-
-    pub(crate) fn counts(&self) -> Counts {
-        Counts {
-            live: self.live.load(Ordering::Relaxed),
-            deleted: self.deleted.load(Ordering::Relaxed),
-        }
-    }
-
-    pub(crate) fn set_counts(&self, counts: Counts) {
-        self.live.store(counts.live, Ordering::Relaxed);
-        self.deleted.store(counts.deleted, Ordering::Relaxed);
-    }
-
-    pub(crate) fn set_last_backup(&self, at: u64) {
-        self.last_backup
-            .store(i64::try_from(at).unwrap_or(-1), Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_commit(&self, took: Duration) {
-        let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = CommitTimes::BOUNDS
-            .iter()
-            .position(|&bound| took.as_secs_f64() <= bound)
-            .unwrap_or(CommitTimes::BOUNDS.len());
-        if let Some(count) = commits.counts.get_mut(place) {
-            *count += 1;
-        }
-        commits.sum += took;
-    }
-}
-
-impl fmt::Display for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Embedded: {}", self.path.display())
-    }
 }
 
 /// Bounds the threads that read, each kind of operation for itself, so that none keeps another one waiting.
@@ -600,49 +533,6 @@ fn format(transaction: &ReadTransaction) -> Result<u64, Fault> {
     let meta = tables::read(transaction, tables::META)?;
     tables::meta_number(&meta, tables::FORMAT_ROW)?
         .ok_or_else(|| Fault::Damaged("it does not say which format it has".to_owned()))
-}
-
-fn list(
-    transaction: &ReadTransaction,
-    prefix: &str,
-    after: Option<&EntryName>,
-    limit: NonZeroUsize,
-) -> Result<Page, Fault> {
-    let start = match after {
-        Some(after) if after.as_str() >= prefix => Bound::Excluded(after.as_str().as_bytes()),
-        Some(_) | None => Bound::Included(prefix.as_bytes()),
-    };
-    let range = (start, Bound::<&[u8]>::Unbounded);
-    // Both tables have the same names, or something is damaged: a name must not go missing from a listing unseen.
-    let mut live = tables::read(transaction, tables::LIVE)?.range::<&[u8]>(range)?;
-    let mut values = tables::read(transaction, tables::VALUES)?.range::<&[u8]>(range)?;
-    let mut names = Vec::new();
-    loop {
-        let name = match (live.next().transpose()?, values.next().transpose()?) {
-            (None, None) => break,
-            (Some(entry), Some(value)) => {
-                let name = tables::entry_name(entry.0.value())?;
-                if entry.0.value() != value.0.value() {
-                    return Err(tables::disagreement(&name));
-                }
-                name
-            }
-            (Some(one), None) | (None, Some(one)) => {
-                return Err(tables::disagreement(&tables::entry_name(one.0.value())?));
-            }
-        };
-        if !name.as_str().starts_with(prefix) {
-            break;
-        }
-        if names.len() >= limit.get() {
-            return Ok(Page {
-                next: names.last().cloned(),
-                names,
-            });
-        }
-        names.push(name);
-    }
-    Ok(Page { names, next: None })
 }
 
 /// At least as long as `period`.
