@@ -240,6 +240,7 @@ impl EmbeddedStore {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl KeyStore for EmbeddedStore {
     async fn create(&self, name: &EntryName, value: &SecretBytes) -> Result<(), StoreError> {
@@ -272,6 +273,7 @@ impl KeyStore for EmbeddedStore {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl Maintenance for EmbeddedStore {
     async fn info(&self) -> Result<StoreInfo, StoreError> {
