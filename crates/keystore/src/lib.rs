@@ -35,6 +35,7 @@ mod measured;
 pub mod memory;
 mod op;
 pub mod paging;
+mod patience;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -49,6 +50,7 @@ pub use maintenance::{Backup, CommitTimes, Connected, Maintenance, SealInfo, Sto
 pub use measured::{Measured, Observer, Outcome};
 pub use memory::MemoryStore;
 pub use op::StoreOp;
+pub use patience::Patience;
 
 /// Maps names to immutable, opaque values. All operations are called concurrently, and each may be cancelled by dropping
 /// its future: a cancelled write has happened whole or not at all.

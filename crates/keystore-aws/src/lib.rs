@@ -1,0 +1,5 @@
+//! The key store in AWS Secrets Manager.
+
+mod config;
+
+pub use config::{Config, Credentials};

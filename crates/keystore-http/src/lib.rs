@@ -1,0 +1,1 @@
+//! What key stores behind an HTTP API have in common.

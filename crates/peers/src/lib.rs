@@ -1,0 +1,1 @@
+//! The real programs that tests talk to: fetched or built once, started on loopback, stopped with their owner.

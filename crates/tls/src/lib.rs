@@ -1,0 +1,1 @@
+//! TLS as a client: whom to believe, and who we are.
