@@ -2,6 +2,7 @@
 
 mod api;
 mod embedded;
+mod endpoint;
 mod keystore;
 mod policy;
 mod reach;

@@ -6,7 +6,7 @@ use crate::keystore::{
 };
 use crate::legacy;
 use crate::reader::{Checked, Context, Reported, Section, Text};
-use crate::schema::{embedded, vault};
+use crate::schema::{embedded, endpoint, vault};
 
 /// A key store and where it stands.
 struct Backend {
@@ -277,7 +277,9 @@ fn gcp(cx: &Context<'_>, section: &mut Section<'_>) -> Checked<KeyStoreSettings>
 }
 
 fn aws(cx: &Context<'_>, section: &mut Section<'_>) -> Checked<KeyStoreSettings> {
-    let endpoint = section.filled(cx, "endpoint");
+    let endpoint = section
+        .filled(cx, "endpoint")
+        .and_then(|text| text.map(|text| endpoint::host_or_url(cx, &text)).transpose());
     let region = section.required(cx, "region", "set it to the AWS region, such as `us-east-2`");
     let kmskey = section.filled(cx, "kmskey");
     let credentials = section
@@ -300,7 +302,7 @@ fn aws(cx: &Context<'_>, section: &mut Section<'_>) -> Checked<KeyStoreSettings>
         });
     let ca = ca(cx, section);
     Ok(KeyStoreSettings::Aws(Aws {
-        endpoint: public(endpoint)?,
+        endpoint: endpoint?,
         region: region?.to_public(),
         kmskey: public(kmskey)?,
         credentials: credentials?,

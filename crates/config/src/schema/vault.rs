@@ -7,6 +7,7 @@ use crate::keystore::{
     VaultLogin,
 };
 use crate::reader::{Checked, Context, Section, Text};
+use crate::schema::endpoint;
 use crate::schema::keystore::{ENDPOINT, public};
 use crate::yaml::Position;
 
@@ -21,7 +22,9 @@ const CERT_ENGINE: &str = "cert";
 const PING: Duration = Duration::from_secs(15);
 
 pub(crate) fn read(cx: &Context<'_>, section: &mut Section<'_>) -> Checked<KeyStoreSettings> {
-    let endpoint = section.required(cx, "endpoint", ENDPOINT);
+    let endpoint = section
+        .required(cx, "endpoint", ENDPOINT)
+        .and_then(|text| endpoint::url(cx, &text));
     let engine = section.filled(cx, "engine");
     let version = section.filled(cx, "version").and_then(|text| {
         text.map_or(Ok(KvVersion::V1), |text| {
@@ -52,7 +55,7 @@ pub(crate) fn read(cx: &Context<'_>, section: &mut Section<'_>) -> Checked<KeySt
         return Err(cx.error(cert_at, &section.path_of("cert"), message));
     }
     Ok(KeyStoreSettings::Vault(Box::new(Vault {
-        endpoint: endpoint?.to_public(),
+        endpoint: endpoint?,
         engine: public(engine)?.unwrap_or_else(|| KV_ENGINE.to_owned()),
         version: version?,
         namespace: public(namespace)?,

@@ -562,7 +562,7 @@ fn everything_wrong_is_told_at_once_in_the_order_of_the_file() {
     let errors = errors(
         "address: nowhere\ntls:\n  auth: maybe\n  cert: ${UNSET}\napi:\n  /v1/ready:\n    timeout: soon\n\
          policy:\n  p:\n    deny: [x]\n    identities: ['']\ncache: {expiry: {any: x}}\nlog: {error: x}\nlimits: {connections: x}\n\
-         keystore:\n  fs: {path: a}\n  vault: {endpoint: b}\n",
+         keystore:\n  fs: {path: a}\n  vault: {endpoint: https://b}\n",
     );
     let places: Vec<_> = errors
         .iter()

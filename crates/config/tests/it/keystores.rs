@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kes_config::Overrides;
 use kes_config::keystore::{
     Aws, Azure, AzureLogin, ClientTls, Entrust, Fortanix, Fs, Gcp, Gemalto, Jwt, KeyStoreSettings, KvVersion,
     LoginNamespace, Vault, VaultLogin,
@@ -153,105 +154,199 @@ fn the_ways_into_vault() {
     assert_eq!((engine.as_str(), role.as_deref()), ("cert", Some("r")));
     check(&[
         (
-            "vault: {endpoint: e}",
+            "vault: {endpoint: https://e}",
             4,
             ".vault",
             "none is configured of `approle`",
         ),
         (
-            "vault: {endpoint: e, approle: {id: '', secret: '', retry: 5s}}",
+            "vault: {endpoint: https://e, approle: {id: '', secret: '', retry: 5s}}",
             4,
             ".vault",
             "none is configured",
         ),
         (
-            "vault: {endpoint: e, approle: {id: a}, token: {file: b}}",
+            "vault: {endpoint: https://e, approle: {id: a}, token: {file: b}}",
             4,
             ".vault",
             "more than one is configured",
         ),
         (
-            "vault:\n  endpoint: e\n  approle:\n    id: a",
+            "vault:\n  endpoint: https://e\n  approle:\n    id: a",
             7,
             ".vault.approle.secret",
             "is missing",
         ),
         (
-            "vault: {endpoint: e, approle: {secret: a}}",
+            "vault: {endpoint: https://e, approle: {secret: a}}",
             4,
             ".vault.approle.id",
             "is missing",
         ),
         (
-            "vault: {endpoint: e, kubernetes: {jwt: a}}",
+            "vault: {endpoint: https://e, kubernetes: {jwt: a}}",
             4,
             ".vault.kubernetes.role",
             "is missing",
         ),
         (
-            "vault: {endpoint: e, kubernetes: {role: a}}",
+            "vault: {endpoint: https://e, kubernetes: {role: a}}",
             4,
             ".vault.kubernetes.jwt",
             "is missing",
         ),
         (
-            "vault: {endpoint: e, cert: {role: a}}",
+            "vault: {endpoint: https://e, cert: {role: a}}",
             4,
             ".vault.cert",
             "`tls.key` and `tls.cert` are needed",
         ),
         (
-            "vault: {endpoint: e, token: text}",
+            "vault: {endpoint: https://e, token: text}",
             4,
             ".vault.token",
             "must be a section",
         ),
         (
-            "vault: {endpoint: e, version: v3, token: {file: a}}",
+            "vault: {endpoint: https://e, version: v3, token: {file: a}}",
             4,
             ".vault.version",
             "must be `v1` or `v2`",
         ),
         (
-            "vault: {endpoint: e, token: {file: a}, transit: {engine: a}}",
+            "vault: {endpoint: https://e, token: {file: a}, transit: {engine: a}}",
             4,
             ".vault.transit.key",
             "is missing",
         ),
         (
-            "vault: {endpoint: e, token: {file: a}, tls: {key: a}}",
+            "vault: {endpoint: https://e, token: {file: a}, tls: {key: a}}",
             4,
             ".vault.tls.key",
             "needs `cert` beside it",
         ),
         (
-            "vault: {endpoint: e, token: {file: a}, tls: {cert: a}}",
+            "vault: {endpoint: https://e, token: {file: a}, tls: {cert: a}}",
             4,
             ".vault.tls.cert",
             "needs `key` beside it",
         ),
         (
-            "vault: {endpoint: e, token: {file: a}, status: {ping: -1s}}",
+            "vault: {endpoint: https://e, token: {file: a}, status: {ping: -1s}}",
             4,
             ".vault.status.ping",
             "must not be negative",
         ),
         ("vault: {endpoint: ''}", 4, ".vault.endpoint", "is empty"),
         (
-            "vault: {endpoint: e, name: n, token: {file: a}}",
+            "vault: {endpoint: https://e, name: n, token: {file: a}}",
             4,
             ".vault.name",
             "is called `prefix`",
         ),
     ]);
     let older = errors(&with(
-        "vault: {endpoint: e, name: n, address: a, token: {file: a}}",
+        "vault: {endpoint: https://e, name: n, address: a, token: {file: a}}",
     ));
     assert!(
         older.len() == 2
             && older[0].contains("is called `prefix`")
             && older[1].contains("is called `endpoint`")
     );
+}
+
+#[test]
+fn a_sample_of_vault_with_every_login_left_empty_but_one_loads() {
+    let empty = "  namespace: ''\n  prefix: ''\n  transit: {engine: '', key: ''}\n  \
+                 approle: {engine: '', namespace: '', id: '', secret: '', retry: 15s}\n  token: {file: ~}\n  \
+                 cert: {engine: '', namespace: '', role: '${EMPTY}'}\n  tls: {key: '', cert: '', ca: ''}\n  status: {ping: ~}\n";
+    let full = "  kubernetes: {role: r, jwt: /j}";
+    assert_eq!(vault(&format!("{empty}{full}")), vault(full));
+}
+
+#[test]
+fn an_endpoint_is_an_address() {
+    check(&[
+        (
+            "vault: {endpoint: 'vault:8200', token: {file: a}}",
+            4,
+            ".vault.endpoint",
+            "must be an address such as `https://",
+        ),
+        (
+            "vault: {endpoint: 'tcp://vault:8200', token: {file: a}}",
+            4,
+            ".vault.endpoint",
+            "must be an address",
+        ),
+        (
+            "vault: {endpoint: 'https://root:hunter2@vault:8200', token: {file: a}}",
+            4,
+            ".vault.endpoint",
+            "remove what stands before the `@`",
+        ),
+        (
+            "aws:\n  secretsmanager: {endpoint: 'ftp://a', region: r}",
+            5,
+            ".aws.secretsmanager.endpoint",
+            "must be an address",
+        ),
+    ]);
+}
+
+#[test]
+fn an_endpoint_that_is_not_encrypted_is_warned_of_unless_it_is_this_machine() {
+    let vault = |endpoint: &str| with(&format!("vault: {{endpoint: '{endpoint}', token: {{file: a}}}}"));
+    let aws = |endpoint: &str| {
+        with(&format!(
+            "aws: {{secretsmanager: {{endpoint: '{endpoint}', region: r}}}}"
+        ))
+    };
+    for text in [vault("http://vault:8200"), aws("http://10.0.0.1:4566")] {
+        let warnings = warnings(&text);
+        assert_eq!(warnings.len(), 1, "{text}");
+        assert!(
+            warnings[0].contains("endpoint: is another machine and has `http`"),
+            "{warnings:?}"
+        );
+    }
+    for text in [
+        vault("http://127.0.0.1:8200"),
+        vault("http://[::1]:8200"),
+        vault("https://vault:8200"),
+        aws("http://localhost:4566"),
+        aws("vpce-1.secretsmanager.us-east-2.vpce.amazonaws.com"),
+        aws("https://vpce-1.secretsmanager.us-east-2.vpce.amazonaws.com/"),
+    ] {
+        settings(&text);
+    }
+}
+
+#[test]
+fn every_value_of_vault_and_of_aws_can_come_from_the_environment() {
+    let samples = [
+        "vault:\n  endpoint: https://vault:8200\n  engine: e\n  version: v2\n  namespace: n\n  prefix: p\n  transit:\n    \
+         engine: t\n    key: k\n  approle:\n    engine: a\n    namespace: /\n    id: i\n    secret: s\n  tls:\n    key: tk\n    cert: tc\n    \
+         ca: ta\n  status:\n    ping: 3s",
+        "vault:\n  endpoint: https://vault:8200\n  kubernetes:\n    engine: a\n    namespace: n\n    role: r\n    jwt: /j",
+        "vault:\n  endpoint: https://vault:8200\n  token:\n    file: f",
+        "vault:\n  endpoint: https://vault:8200\n  cert:\n    engine: a\n    namespace: n\n    role: r\n  tls:\n    key: tk\n    cert: tc",
+        "aws:\n  secretsmanager:\n    endpoint: https://e\n    region: r\n    kmskey: k\n    credentials:\n      accesskey: a\n      secretkey: s\n      \
+         token: t\n    tls:\n      ca: c",
+    ];
+    for sample in samples {
+        let sample = format!("{sample}\n");
+        let expected = keystore(&sample);
+        for line in sample.lines() {
+            let Some((key, value)) = line.split_once(": ") else {
+                continue;
+            };
+            let text = with(&sample.replace(&format!("{line}\n"), &format!("{key}: ${{VALUE}}\n")));
+            let environment = |name: &str| (name == "VALUE").then(|| value.to_owned());
+            let loaded = kes_config::parse(&text, "kes.yml", &Overrides::default(), &environment);
+            assert_eq!(loaded.unwrap().settings.keystore, expected, "{text}");
+        }
+    }
 }
 
 #[test]
@@ -485,13 +580,13 @@ fn azure() {
     );
     check(&[
         (
-            "azure: {keyvault: {endpoint: e, credentials: {client_id: a}, managed_identity: {client_id: b}}}",
+            "azure: {keyvault: {endpoint: https://e, credentials: {client_id: a}, managed_identity: {client_id: b}}}",
             4,
             ".azure.keyvault.managed_identity",
             "stands beside `credentials`",
         ),
         (
-            "azure: {keyvault: {endpoint: e, credentials: {tenant_id: t, client_id: c}}}",
+            "azure: {keyvault: {endpoint: https://e, credentials: {tenant_id: t, client_id: c}}}",
             4,
             ".azure.keyvault.credentials.client_secret",
             "is missing",
@@ -537,7 +632,7 @@ fn entrust() {
 fn one_key_store_must_be_chosen() {
     check(&[
         (
-            "fs: {path: a}\nvault: {endpoint: b}",
+            "fs: {path: a}\nvault: {endpoint: https://b}",
             4,
             "",
             "there are `keystore.fs`, `keystore.vault`",
@@ -602,7 +697,7 @@ fn a_misspelled_key_store_is_warned_of_beside_the_error() {
     let error = kes_config::parse(
         &with("aws: {secretmanager: {endpoint: e, region: r}}"),
         "kes.yml",
-        &kes_config::Overrides::default(),
+        &Overrides::default(),
         &|_| None,
     )
     .unwrap_err();
@@ -619,7 +714,7 @@ fn a_misspelled_key_store_is_warned_of_beside_the_error() {
 
 #[test]
 fn a_reload_can_tell_whether_the_key_store_changed() {
-    let text = with("vault: {endpoint: e, approle: {id: i, secret: s}}");
+    let text = with("vault: {endpoint: https://e, approle: {id: i, secret: s}}");
     let first = load(&text).unwrap().settings.keystore;
     assert_eq!(
         first,

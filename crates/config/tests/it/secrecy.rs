@@ -192,13 +192,13 @@ fn no_error_and_no_warning_has_a_value_in_it() {
 fn debug_output_of_settings_has_no_secret_in_it() {
     for keystore in [
         "embedded: {path: p, seal: {env: SEAL}}",
-        "vault: {endpoint: e, approle: {id: hunter2, secret: hunter2}}",
-        "vault: {endpoint: e, kubernetes: {role: r, jwt: hunter2}}",
+        "vault: {endpoint: https://e, approle: {id: hunter2, secret: hunter2}}",
+        "vault: {endpoint: https://e, kubernetes: {role: r, jwt: hunter2}}",
         "fortanix: {sdkms: {endpoint: e, credentials: {key: hunter2}}}",
         "gemalto: {keysecure: {endpoint: e, credentials: {token: hunter2}}}",
         "gcp: {secretmanager: {project_id: p, credentials: {client_email: a, client_id: b, private_key_id: hunter2, private_key: hunter2}}}",
         "aws: {secretsmanager: {region: r, credentials: {accesskey: hunter2, secretkey: hunter2, token: hunter2}}}",
-        "azure: {keyvault: {endpoint: e, credentials: {tenant_id: t, client_id: c, client_secret: hunter2}}}",
+        "azure: {keyvault: {endpoint: https://e, credentials: {tenant_id: t, client_id: c, client_secret: hunter2}}}",
         "entrust: {keycontrol: {endpoint: e, vault_id: v, box_id: b, credentials: {username: u, password: hunter2}}}",
     ] {
         let text = format!(
