@@ -30,13 +30,12 @@ mod error;
 mod reply;
 mod stream;
 mod transport;
-mod trust;
 
 pub use backup::BackupStream;
 pub use client::{Client, ClientBuilder};
 pub use credentials::{BadCredentials, Credentials};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::{Cause, Error};
+pub use kes_tls::{BadTrust, ServerTrust};
 pub use reply::{IdentityInfo, PolicyInfo};
 pub use stream::EventStream;
-pub use trust::{BadTrust, ServerTrust};

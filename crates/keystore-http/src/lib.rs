@@ -1,1 +1,20 @@
-//! What key stores behind an HTTP API have in common.
+//! What key stores behind an HTTP API have in common: one HTTP client that bounds everything ([`Http`]), errors that say
+//! whether a request may have arrived ([`SendError`]), and how long and how often to try ([`Deadline`], [`Retry`]).
+
+mod answer;
+mod deadline;
+mod error;
+mod http;
+mod request;
+mod retry;
+
+pub use answer::{Answer, BadJson, retry_after};
+pub use deadline::Deadline;
+pub use error::{Failure, SendError};
+pub use http::{BadHttp, Http, HttpSettings, Proxies};
+pub use request::{BadRequest, LIST_LIMIT, Request};
+pub use retry::{Again, Retry, retrying};
+
+pub use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+pub use ::http::{Method, StatusCode};
+pub use reqwest::Url;

@@ -14,6 +14,8 @@ use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, Unix
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::PinUse;
+
 /// Why certificates of trusted authorities cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum BadTrust {
@@ -35,6 +37,16 @@ pub enum BadTrust {
 pub struct ServerTrust {
     roots: Vec<CertificateDer<'static>>,
     anything: bool,
+    pinned_for: PinnedFor,
+}
+
+/// Which servers a certificate stands for that is trusted as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PinnedFor {
+    /// Those that it names, or any if it names none.
+    ItsNames,
+    /// Any.
+    AnyName,
 }
 
 impl ServerTrust {
@@ -44,6 +56,7 @@ impl ServerTrust {
         Self {
             roots: Vec::new(),
             anything: false,
+            pinned_for: PinnedFor::ItsNames,
         }
     }
 
@@ -54,7 +67,26 @@ impl ServerTrust {
         Self {
             roots: rustls_native_certs::load_native_certs().certs,
             anything: false,
+            pinned_for: PinnedFor::ItsNames,
         }
+    }
+
+    /// Trusts what a key store's server is believed by: the certificates in `ca`, a PEM file or a directory of them, and
+    /// nobody else; without it, the authorities that this system trusts.
+    ///
+    /// A server whose own certificate is in `ca` is believed while that certificate is valid, whatever it names and
+    /// whoever issued it: such files are made by hand, and naming the one certificate says more than an authority could.
+    /// [`PinUse`] tells that it happened.
+    ///
+    /// # Errors
+    /// When `ca` cannot be read, or there is anything in it but certificates.
+    pub fn of_key_store(ca: Option<&Path>) -> Result<Self, BadTrust> {
+        let mut trust = match ca {
+            Some(ca) => Self::none().and_path(ca)?,
+            None => Self::system(),
+        };
+        trust.pinned_for = PinnedFor::AnyName;
+        Ok(trust)
     }
 
     /// Trusts the PEM certificates in a file, or in all files of a directory, too. A server whose own certificate is
@@ -87,10 +119,21 @@ impl ServerTrust {
         Self {
             roots: Vec::new(),
             anything: true,
+            pinned_for: PinnedFor::ItsNames,
         }
     }
 
-    pub(crate) fn into_verifier(self, provider: &Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier> {
+    /// What verifies servers for rustls.
+    #[must_use]
+    pub fn into_verifier(self, provider: &Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier> {
+        self.into_verifier_noting(provider, PinUse::default())
+    }
+
+    pub(crate) fn into_verifier_noting(
+        self,
+        provider: &Arc<CryptoProvider>,
+        pin: PinUse,
+    ) -> Arc<dyn ServerCertVerifier> {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(self.roots.iter().cloned());
         let by_authority =
@@ -100,6 +143,8 @@ impl ServerTrust {
             by_authority: by_authority.ok(),
             roots: self.roots,
             anything: self.anything,
+            pinned_for: self.pinned_for,
+            pin,
             algorithms: provider.signature_verification_algorithms,
         })
     }
@@ -141,6 +186,8 @@ struct Verifier {
     by_authority: Option<Arc<WebPkiServerVerifier>>,
     roots: Vec<CertificateDer<'static>>,
     anything: bool,
+    pinned_for: PinnedFor,
+    pin: PinUse,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -166,7 +213,9 @@ impl ServerCertVerifier for Verifier {
             // What `openssl req -x509` makes is a CA certificate without any name, which may not be a server's
             // certificate; but the user has named exactly this one.
             Err(_) if self.roots.contains(leaf) => {
-                suits(leaf, server_name, now).map(|()| ServerCertVerified::assertion())
+                suits(leaf, server_name, now, self.pinned_for)?;
+                self.pin.note();
+                Ok(ServerCertVerified::assertion())
             }
             verdict => verdict,
         }
@@ -227,6 +276,7 @@ fn suits(
     certificate: &CertificateDer<'_>,
     server_name: &ServerName<'_>,
     now: UnixTime,
+    pinned_for: PinnedFor,
 ) -> Result<(), rustls::Error> {
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
@@ -235,6 +285,9 @@ fn suits(
     }
     if now > parsed.validity().not_after.timestamp() {
         return Err(CertificateError::Expired.into());
+    }
+    if pinned_for == PinnedFor::AnyName {
+        return Ok(());
     }
     let names = parsed
         .subject_alternative_name()

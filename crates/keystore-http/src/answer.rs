@@ -1,0 +1,71 @@
+//! What a service answers.
+
+use std::fmt;
+use std::time::Duration;
+
+use ::http::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
+use kes_crypto::SecretBytes;
+use reqwest::StatusCode;
+use serde::de::DeserializeOwned;
+
+/// An answer, read to its end. `Debug` shows the size of the body only.
+pub struct Answer {
+    /// Whether it went well. Redirects are not followed.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, in memory that is cleared.
+    pub body: SecretBytes,
+}
+
+/// Why an answer is not the JSON that was expected. Says where, never what: it may be a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the answer is {kind} (line {line}, column {column})")]
+pub struct BadJson {
+    kind: &'static str,
+    line: usize,
+    column: usize,
+}
+
+impl Answer {
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// When it is none, or not of this form.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, BadJson> {
+        serde_json::from_slice(self.body.expose_secret()).map_err(|error| BadJson {
+            kind: match error.classify() {
+                serde_json::error::Category::Data => "JSON, but not of the form that was expected",
+                serde_json::error::Category::Syntax | serde_json::error::Category::Io => "not JSON",
+                serde_json::error::Category::Eof => "not JSON, or ends too early",
+            },
+            line: error.line(),
+            column: error.column(),
+        })
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({}, {} bytes)", self.status, self.body.len())
+    }
+}
+
+/// How long the service asks to wait before the next request. A date counts from the answer's own date, so that clocks need
+/// not agree.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
+    let value = text(RETRY_AFTER)?;
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = |value: &str| {
+        const HTTP_DATE: &[time::format_description::BorrowedFormatItem<'_>] = time::macros::format_description!(
+            "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+        );
+        time::PrimitiveDateTime::parse(value, HTTP_DATE).ok()
+    };
+    let wait = date(value)? - date(text(DATE)?)?;
+    Some(Duration::try_from(wait).unwrap_or(Duration::ZERO))
+}
