@@ -1,9 +1,10 @@
 //! Test support: certificates, a key store that fails, hangs and lies, a fake of one that the server keeps itself, an
-//! in-process server, and a client that checks what every answer must have.
+//! in-process server, a client that checks what every answer must have, and a proxy that fails what is behind it.
 
 mod certs;
 mod fake;
 mod http;
+mod proxy;
 mod raw;
 mod server;
 mod store;
@@ -11,6 +12,7 @@ mod store;
 pub use certs::{Credentials, KeyKind, TestCa};
 pub use fake::{FakeOwnStore, MaintenanceOp, Part};
 pub use http::{Answer, Protocol, TestClient, TestConnection, connect_tls};
+pub use proxy::{Fault, FaultProxy, ProxiedRequest};
 pub use raw::{PATIENCE, RawConnection, soon, until};
 pub use server::{Running, TestServer, admin, app};
 pub use store::{Failure, FaultyStore, Gate, Lie, Step};
