@@ -5,13 +5,15 @@ mod answer;
 mod deadline;
 mod error;
 mod http;
+mod proxy;
 mod request;
 mod retry;
 
 pub use answer::{Answer, BadJson, retry_after};
 pub use deadline::Deadline;
 pub use error::{Failure, SendError};
-pub use http::{BadHttp, Http, HttpSettings, Proxies};
+pub use http::{BadHttp, Http, HttpSettings};
+pub use proxy::Proxies;
 pub use request::{BadRequest, LIST_LIMIT, Request};
 pub use retry::{Again, Retry, retrying};
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
 
+use kes_crypto::pem::{self, PemError};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
@@ -30,6 +31,17 @@ pub enum BadTrust {
     /// There is no certificate in it.
     #[error("no CA certificate in {}", .0.display())]
     Empty(PathBuf),
+    /// There is something else in it, or it is damaged.
+    #[error("the CA certificates in {} are not usable", path.display())]
+    Content {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: PemError,
+    },
+    /// A block in it is not an X.509 certificate.
+    #[error("a CA certificate in {} is malformed", .0.display())]
+    Malformed(PathBuf),
 }
 
 /// Which servers a client believes.
@@ -38,6 +50,7 @@ pub struct ServerTrust {
     roots: Vec<CertificateDer<'static>>,
     anything: bool,
     pinned_for: PinnedFor,
+    ca: Option<PathBuf>,
 }
 
 /// Which servers a certificate stands for that is trusted as it is.
@@ -57,6 +70,7 @@ impl ServerTrust {
             roots: Vec::new(),
             anything: false,
             pinned_for: PinnedFor::ItsNames,
+            ca: None,
         }
     }
 
@@ -68,25 +82,29 @@ impl ServerTrust {
             roots: rustls_native_certs::load_native_certs().certs,
             anything: false,
             pinned_for: PinnedFor::ItsNames,
+            ca: None,
         }
     }
 
-    /// Trusts what a key store's server is believed by: the certificates in `ca`, a PEM file or a directory of them, and
-    /// nobody else; without it, the authorities that this system trusts.
+    /// Trusts those by whom the server of a key store is believed: the certificates in `ca`, a PEM file or a directory of
+    /// them, and nobody else. Without it, the authorities that this system trusts.
     ///
-    /// A server whose own certificate is in `ca` is believed while that certificate is valid, whatever it names and
-    /// whoever issued it: such files are made by hand, and naming the one certificate says more than an authority could.
-    /// [`PinUse`] tells that it happened.
+    /// A server whose own certificate is in `ca` is believed as long as that certificate is valid, whatever names it has
+    /// and whoever issued it. Such certificates are made by hand, and naming the one says more than an authority could.
+    /// The server still proves that it has the private key. [`PinUse`] tells that it happened.
     ///
     /// # Errors
-    /// When `ca` cannot be read, or there is anything in it but certificates.
+    /// When `ca` cannot be read, or there is anything but certificates in it.
     pub fn of_key_store(ca: Option<&Path>) -> Result<Self, BadTrust> {
-        let mut trust = match ca {
-            Some(ca) => Self::none().and_path(ca)?,
-            None => Self::system(),
+        let Some(ca) = ca else {
+            return Ok(Self::system());
         };
-        trust.pinned_for = PinnedFor::AnyName;
-        Ok(trust)
+        Ok(Self {
+            roots: only_certificates_at(ca)?,
+            anything: false,
+            pinned_for: PinnedFor::AnyName,
+            ca: Some(ca.to_owned()),
+        })
     }
 
     /// Trusts the PEM certificates in a file, or in all files of a directory, too. A server whose own certificate is
@@ -120,7 +138,23 @@ impl ServerTrust {
             roots: Vec::new(),
             anything: true,
             pinned_for: PinnedFor::ItsNames,
+            ca: None,
         }
+    }
+
+    /// Where the certificates come from that are trusted instead of the system's.
+    #[must_use]
+    pub fn ca(&self) -> Option<&Path> {
+        self.ca.as_deref()
+    }
+
+    /// The trusted certificates as PEM, for a library that has its own verification.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        let blocks = self.roots.iter();
+        blocks
+            .map(|root| pem::encode("CERTIFICATE", root).to_string())
+            .collect()
     }
 
     /// What verifies servers for rustls.
@@ -160,18 +194,57 @@ impl fmt::Debug for ServerTrust {
     }
 }
 
-fn certificates_at(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    if !path.is_dir() {
-        return certificates_in(path);
-    }
+/// The certificates at `path`, where nothing else may be.
+fn only_certificates_at(path: &Path) -> Result<Vec<CertificateDer<'static>>, BadTrust> {
+    let unreadable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| BadTrust::Read { path, source }
+    };
     let mut found = Vec::new();
-    for entry in path.read_dir()? {
-        let file = entry?.path();
-        if file.is_file() {
-            found.extend(certificates_in(&file)?);
+    for file in files_at(path).map_err(unreadable(path))? {
+        let text = std::fs::read(&file).map_err(unreadable(&file))?;
+        let certificates = pem::certificates(&text).map_err(|source| BadTrust::Content {
+            path: file.clone(),
+            source,
+        })?;
+        for certificate in certificates {
+            if X509Certificate::from_der(&certificate).is_err() {
+                return Err(BadTrust::Malformed(file));
+            }
+            found.push(CertificateDer::from(certificate));
         }
     }
+    if found.is_empty() {
+        return Err(BadTrust::Empty(path.to_owned()));
+    }
     Ok(found)
+}
+
+/// The certificates at `path`, whatever else there is.
+fn certificates_at(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    let mut found = Vec::new();
+    for file in files_at(path)? {
+        found.extend(certificates_in(&file)?);
+    }
+    Ok(found)
+}
+
+/// A file, or the files in a directory, in the order of their names.
+fn files_at(path: &Path) -> io::Result<Vec<PathBuf>> {
+    if !std::fs::metadata(path)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in path.read_dir()? {
+        let entry = entry?;
+        let file = entry.path();
+        // Kubernetes mounts a secret as links into a directory called `..data`.
+        if !entry.file_name().as_encoded_bytes().starts_with(b"..") && !file.is_dir() {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 fn certificates_in(file: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
