@@ -1,0 +1,127 @@
+//! AWS on this machine: moto, which answers for Secrets Manager, KMS, STS, IAM and the instance metadata service.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::http;
+use crate::install::{BUILD_LIMIT, once};
+use crate::peer::{Peer, on_free_port};
+use crate::process::run;
+
+/// A running moto server. Its state is in memory and ends with it.
+///
+/// It believes everybody unless told otherwise: any credentials do, but requests must be signed, since the signature says which
+/// service is meant. Everything but [`Moto::reset`] is done with an AWS
+/// client on [`Moto::endpoint`].
+#[derive(Debug)]
+pub struct Moto {
+    _peer: Peer,
+    port: u16,
+    tls: bool,
+}
+
+impl Moto {
+    /// Starts one that believes every signature.
+    ///
+    /// # Errors
+    ///
+    /// If moto cannot be installed or does not come up.
+    pub fn start() -> Result<Self> {
+        Self::launch(None, None)
+    }
+
+    /// The same over TLS, with this certificate chain and key in PEM.
+    ///
+    /// # Errors
+    ///
+    /// If moto cannot be installed or does not come up.
+    pub fn start_tls(certificate: &Path, key: &Path) -> Result<Self> {
+        Self::launch(Some((certificate, key)), None)
+    }
+
+    /// Starts one that checks signatures and IAM policies after the first `free` calls, which make the users.
+    ///
+    /// # Errors
+    ///
+    /// If moto cannot be installed or does not come up.
+    pub fn enforcing_auth(free: u32) -> Result<Self> {
+        Self::launch(None, Some(free))
+    }
+
+    fn launch(tls: Option<(&Path, &Path)>, free: Option<u32>) -> Result<Self> {
+        let folder = install()?;
+        on_free_port(|port| {
+            let mut command = Command::new(folder.join("bin/python"));
+            command
+                .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
+                .env("PYTHONUNBUFFERED", "1");
+            if let Some((certificate, key)) = tls {
+                command.arg("-c").arg(certificate).arg("-k").arg(key);
+            }
+            if let Some(free) = free {
+                command.env("INITIAL_NO_AUTH_ACTION_COUNT", free.to_string());
+            }
+            let (peer, ()) = Peer::start("moto", tempfile::tempdir()?, &mut command, |printed| {
+                printed.contains("Running on").then_some(())
+            })?;
+            Ok(Self {
+                _peer: peer,
+                port,
+                tls: tls.is_some(),
+            })
+        })
+    }
+
+    /// The address that an AWS client is given for all services, such as `http://127.0.0.1:15055`.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
+    }
+
+    /// The port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Empties all services in all regions, also for every other test that uses this server.
+    ///
+    /// # Errors
+    ///
+    /// If the server speaks TLS, or does not answer.
+    pub fn reset(&self) -> Result<()> {
+        if self.tls {
+            bail!("a moto server over TLS is not reset: start another one");
+        }
+        let answer = http::send(self.port, "POST", "/moto-api/reset", &[], None)?;
+        if answer.status != 200 {
+            bail!("resetting moto: status {}", answer.status);
+        }
+        Ok(())
+    }
+}
+
+fn install() -> Result<PathBuf> {
+    // A virtual environment may be renamed as long as its programs are run as modules of its interpreter.
+    once(&format!("moto-{VERSION}"), "bin/python", |aside| {
+        run(
+            Command::new("python3").args(["-m", "venv"]).arg(aside),
+            BUILD_LIMIT,
+        )?
+        .expect_success()
+        .context("making a Python environment for moto; on Debian that needs the package python3-venv")?;
+        run(
+            Command::new(aside.join("bin/python"))
+                .args(["-m", "pip", "install", "--quiet"])
+                .arg(format!("moto[server]=={VERSION}")),
+            BUILD_LIMIT,
+        )?
+        .expect_success()?;
+        Ok(())
+    })
+}
+
+const VERSION: &str = "5.2.5";
