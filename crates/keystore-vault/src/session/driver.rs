@@ -80,9 +80,7 @@ impl Shared {
         let wait = async {
             loop {
                 changes.borrow_and_update();
-                let verdict = self
-                    .life()
-                    .refused(self.clock.monotonic(), token, waiting);
+                let verdict = self.life().refused(self.clock.monotonic(), token, waiting);
                 match verdict {
                     Verdict::Repeat(other) => return Refusal::Repeat(other),
                     Verdict::Denied => return Refusal::Denied,

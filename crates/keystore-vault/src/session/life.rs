@@ -249,12 +249,7 @@ impl Life {
     }
 
     /// What is to be done about a 403 at `now` for `token`. `waiting` is what an earlier call for the same request gave.
-    pub(super) fn refused(
-        &mut self,
-        now: Monotonic,
-        token: &Token,
-        waiting: Option<Waiting>,
-    ) -> Verdict {
+    pub(super) fn refused(&mut self, now: Monotonic, token: &Token, waiting: Option<Waiting>) -> Verdict {
         self.settle(now);
         if self.closed {
             return Verdict::Failed(closed());
@@ -269,11 +264,11 @@ impl Life {
                 Offer::Failed(error) => Verdict::Failed(error),
             };
         }
-        let under_way = matches!(self.busy, Some((Work::Login(_), _)));
+        let begun = matches!(self.busy, Some((Work::Login(_), _)));
+        let under_way = begun || (self.wanted.is_some() && !self.sealed);
         match waiting {
             Some(Waiting(logins)) if logins < self.logins => return self.no_other_token(),
-            // It waits for a login that is under way, or will be.
-            Some(waiting) if under_way || !self.sealed => return Verdict::Wait(waiting),
+            Some(waiting) if under_way => return Verdict::Wait(waiting),
             None if under_way => return Verdict::Wait(Waiting(self.logins)),
             Some(_) | None => {}
         }
@@ -362,11 +357,7 @@ impl Held {
 
     fn of(token: Token, grant: &Grant, asked: Monotonic) -> Self {
         let lease = grant.lease;
-        let due = if grant.renewable {
-            Due::Renewal
-        } else {
-            Due::Login
-        };
+        let due = if grant.renewable { Due::Renewal } else { Due::Login };
         Self {
             token,
             first: lease,

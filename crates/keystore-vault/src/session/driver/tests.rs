@@ -138,7 +138,10 @@ async fn a_first_login_that_hangs_ends_in_time() {
     memory.takes(secs(3_600));
     let began = Instant::now();
     let started = Session::start(Arc::clone(&memory) as _, clock(), LIMIT).await;
-    assert_eq!(started.expect_err("no answer").to_string(), "Vault has not answered within 5s");
+    assert_eq!(
+        started.expect_err("no answer").to_string(),
+        "Vault has not answered within 5s"
+    );
     assert_eq!(began.elapsed(), LIMIT);
 }
 
@@ -263,7 +266,10 @@ async fn in_an_outage_requests_fail_at_once_and_afterwards_they_work() {
         sleep(secs(1)).await;
         let began = Instant::now();
         let error = session.token().await.expect_err("an outage");
-        assert_eq!((error.to_string().as_str(), began.elapsed()), ("connection refused", Duration::ZERO));
+        assert_eq!(
+            (error.to_string().as_str(), began.elapsed()),
+            ("connection refused", Duration::ZERO)
+        );
     }
     let tried = memory.logins();
     assert!(tried <= 30, "{tried}");
@@ -341,7 +347,10 @@ async fn what_is_logged_in_with_is_looked_at_and_a_change_is_taken_up() {
         session.set_sealed(false);
         sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!((memory.logins(), session.token().await.expect("a token").number()), (2, 2));
+    assert_eq!(
+        (memory.logins(), session.token().await.expect("a token").number()),
+        (2, 2)
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -179,7 +179,10 @@ fn a_new_token_is_offered_when_other_nodes_know_it_as_well() {
         story.logged_in(due, "b", lease);
         let ready = Monotonic(due.0 + Duration::from_millis(known));
         let before = Monotonic(ready.0 - Duration::from_millis(1));
-        assert_eq!((story.offer(before), story.offer(ready)), ("a".to_owned(), "b".to_owned()));
+        assert_eq!(
+            (story.offer(before), story.offer(ready)),
+            ("a".to_owned(), "b".to_owned())
+        );
     }
 }
 
@@ -296,7 +299,10 @@ fn whatever_is_left_of_the_longest_life_the_next_token_is_known_before_its_end()
             };
             let spare = end.since(login);
             let needed = replication(Duration::from_secs(lease)).min(Duration::from_secs(left));
-            assert!(spare >= needed, "lease {lease}, left {left}: {spare:?} before the end");
+            assert!(
+                spare >= needed,
+                "lease {lease}, left {left}: {spare:?} before the end"
+            );
         }
     }
 }
@@ -314,7 +320,10 @@ fn a_renewal_may_give_another_token() {
     let mut story = Story::of(10, true);
     assert_eq!(story.step(at(8)), "renew a");
     story.life.renewed(at(8), Ok(grant("b", 10, true)));
-    assert_eq!((story.offer(at(8)), story.offer(at(9))), ("a".to_owned(), "b".to_owned()));
+    assert_eq!(
+        (story.offer(at(8)), story.offer(at(9))),
+        ("a".to_owned(), "b".to_owned())
+    );
     story.next(at(9), at(16), "renew b");
 }
 
@@ -439,7 +448,9 @@ fn a_token_that_is_refused_while_it_is_renewed_is_replaced_after_that() {
     assert_eq!(story.step(at(80)), "renew a");
     let mut waiting = None;
     assert_eq!(story.refused(at(80), &token, &mut waiting), "wait");
-    story.life.renewed(at(80), Err(LoginError::refused("no such token")));
+    story
+        .life
+        .renewed(at(80), Err(LoginError::refused("no such token")));
     assert_eq!(story.refused(at(80), &token, &mut waiting), "wait");
     assert_eq!(story.step(at(80)), "login");
     story.logged_in(at(80), "b", 100);
@@ -494,7 +505,10 @@ fn what_is_logged_in_with_has_changed_so_a_login_is_made_now() {
     assert_eq!(story.step(at(10)), "login");
     story.logged_in(at(10), "b", 100);
     // Who wrote it has just got it.
-    assert_eq!((story.offer(at(10)), story.offer(at(20))), ("a".to_owned(), "b".to_owned()));
+    assert_eq!(
+        (story.offer(at(10)), story.offer(at(20))),
+        ("a".to_owned(), "b".to_owned())
+    );
 }
 
 #[test]
@@ -622,7 +636,10 @@ fn a_closed_session_offers_and_does_nothing() {
     let token = story.token(at(0));
     story.life.close();
     assert_eq!(story.offer(at(1)), "the key store has been closed");
-    assert_eq!(story.refused(at(10), &token, &mut None), "the key store has been closed");
+    assert_eq!(
+        story.refused(at(10), &token, &mut None),
+        "the key store has been closed"
+    );
     assert_eq!(story.step(at(80)), "wait");
 }
 
@@ -638,7 +655,16 @@ fn an_answer_that_nobody_asked_for_changes_nothing() {
 /// Vault with leases of 10 seconds and at most 30, and requests at every moment: none meets a dead token.
 #[test]
 fn short_tokens_with_a_short_longest_life_are_never_offered_dead() {
-    for (lease, longest) in [(2, 5), (3, 7), (5, 11), (10, 30), (10, 25), (10, 29), (40, 90), (60, 61)] {
+    for (lease, longest) in [
+        (2, 5),
+        (3, 7),
+        (5, 11),
+        (10, 30),
+        (10, 25),
+        (10, 29),
+        (40, 90),
+        (60, 61),
+    ] {
         let (lease, longest) = (Duration::from_secs(lease), Duration::from_secs(longest));
         let mut now = Monotonic::default();
         let mut born = now;
@@ -671,13 +697,19 @@ fn short_tokens_with_a_short_longest_life_are_never_offered_dead() {
             match life.offer(now) {
                 Offer::Token(token) => {
                     let index: usize = name(&token)[1..].parse().expect("a number");
-                    assert!(now < ends[index].1, "{token:?} is dead at {now:?} ({lease:?}, {longest:?})");
+                    assert!(
+                        now < ends[index].1,
+                        "{token:?} is dead at {now:?} ({lease:?}, {longest:?})"
+                    );
                 }
                 other => panic!("{other:?} at {now:?} ({lease:?}, {longest:?})"),
             }
             now = later(now, Duration::from_millis(50));
         }
         let most = 1_000.0 / lease.as_secs_f64() * 2.5;
-        assert!(f64::from(calls) <= most, "{calls} calls for tokens of {lease:?}, {longest:?} at most");
+        assert!(
+            f64::from(calls) <= most,
+            "{calls} calls for tokens of {lease:?}, {longest:?} at most"
+        );
     }
 }
