@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use crate::http;
 use crate::install::{BUILD_LIMIT, once};
@@ -85,6 +86,25 @@ impl Moto {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Asks a service for `target`, such as `secretsmanager.ListSecrets`, with the signature of nobody, and gives the status and
+    /// the answer, a text if it is not JSON: what puts something in place, or looks at it, without the client under test.
+    ///
+    /// # Errors
+    ///
+    /// If the server speaks TLS, or does not answer.
+    pub fn call(&self, service: &str, region: &str, target: &str, body: &Value) -> Result<(u16, Value)> {
+        if self.tls {
+            bail!("a moto server over TLS is asked by its clients alone");
+        }
+        let scope = format!("an-access-key/20260101/{region}/{service}/aws4_request");
+        let signature = format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=00");
+        let headers = [("X-Amz-Target", target), ("Authorization", signature.as_str())];
+        let answer = http::send(self.port, "POST", "/", &headers, Some(body))?;
+        let text = || Value::String(String::from_utf8_lossy(&answer.body).into_owned());
+        // Some refusals are XML, whatever the service.
+        Ok((answer.status, answer.json().unwrap_or_else(|_| text())))
     }
 
     /// Empties all services in all regions, also for every other test that uses this server.
