@@ -168,6 +168,32 @@ async fn an_honest_conversation_works_frame_by_frame() {
 }
 
 #[tokio::test]
+async fn an_announced_body_of_which_nothing_comes_is_not_an_empty_object() {
+    let running = TestServer::default().start().await;
+    running.app().put("/v1/key/create/my-key", "").await.ok();
+    let mut connection = open(&running).await;
+    let path = "/v1/key/generate/my-key";
+    let end = |stream| frame(DATA, END_STREAM, stream, &[]);
+    for (stream, sent, expected) in [
+        (1, put(1, path, END_STREAM), 200),
+        (3, [put(3, path, 0), end(3)].concat(), 400),
+        (
+            5,
+            [put(5, path, 0), frame(DATA, 0, 5, b"{}"), end(5)].concat(),
+            200,
+        ),
+    ] {
+        connection.write(sent).await;
+        let answer = next_of(&mut connection, HEADERS).await.unwrap();
+        assert_eq!((answer.stream, status(&answer)), (stream, Some(expected)));
+    }
+    connection.write(put(7, path, 0)).await;
+    connection.write(end(7)).await;
+    let answer = next_of(&mut connection, HEADERS).await.unwrap();
+    assert_eq!((answer.stream, status(&answer)), (7, Some(400)));
+}
+
+#[tokio::test]
 async fn rapid_resets_end_the_connection() {
     let (running, store, _gate) = with_a_hanging_store().await;
     let mut connection = open(&running).await;
