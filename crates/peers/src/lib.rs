@@ -13,6 +13,7 @@
 //! What a peer is made from comes from the package registries, once for each version, into `kes-peers` in the user's cache
 //! folder. Nothing is installed on the system. A peer that cannot be had is an error that says why, never a test left out.
 
+mod commands;
 mod http;
 pub mod install;
 mod moto;
@@ -20,5 +21,6 @@ mod peer;
 pub mod process;
 mod vault;
 
+pub use crate::commands::{aws_cli, kubectl};
 pub use crate::moto::Moto;
 pub use crate::vault::Vault;

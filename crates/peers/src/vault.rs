@@ -122,6 +122,12 @@ impl Vault {
         self.root("PUT", "sys/seal", Value::Null).map(drop)
     }
 
+    /// What ends the seal.
+    #[must_use]
+    pub fn unseal_key(&self) -> &str {
+        &self.unseal_key
+    }
+
     /// Ends the seal. What Vault had it still has.
     ///
     /// # Errors
