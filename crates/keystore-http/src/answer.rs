@@ -69,3 +69,63 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let wait = date(value)? - date(text(DATE)?)?;
     Some(Duration::try_from(wait).unwrap_or(Duration::ZERO))
 }
+
+#[cfg(test)]
+mod tests {
+    use ::http::HeaderValue;
+
+    use super::*;
+
+    fn asks(headers: &[(HeaderName, &'static str)]) -> Option<u64> {
+        let headers = headers.iter().cloned();
+        let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
+        retry_after(&headers.collect()).map(|wait| wait.as_secs())
+    }
+
+    #[test]
+    fn a_service_asks_to_wait_for_seconds_or_until_a_date() {
+        const NOW: &str = "Sat, 21 Nov 2026 23:59:58 GMT";
+        const THEN: &str = "Sun, 22 Nov 2026 00:00:03 GMT";
+        for (retry_after, date, wait) in [
+            ("0", NOW, Some(0)),
+            ("120", NOW, Some(120)),
+            (" 7 ", NOW, Some(7)),
+            (THEN, NOW, Some(5)),
+            (NOW, NOW, Some(0)),
+            (NOW, THEN, Some(0)),
+            (THEN, "now", None),
+            ("soon", NOW, None),
+            ("-1", NOW, None),
+            ("1.5", NOW, None),
+            ("99999999999999999999", NOW, None),
+            ("", NOW, None),
+        ] {
+            let headers = [(RETRY_AFTER, retry_after), (DATE, date)];
+            assert_eq!(asks(&headers), wait, "{retry_after:?} at {date:?}");
+        }
+        assert_eq!(asks(&[(RETRY_AFTER, THEN)]), None);
+        assert_eq!(asks(&[(DATE, NOW)]), None);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_as_expected_is_not_quoted() {
+        let answer = |body: &str| Answer {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: SecretBytes::copy_of(body.as_bytes()),
+        };
+        for (body, told) in [
+            (
+                "\n \"hunter2\"",
+                "JSON, but not of the form that was expected (line 2, column",
+            ),
+            ("hunter2", "not JSON (line 1, column 1)"),
+            ("[", "not JSON, or ends too early (line 1, column 1)"),
+        ] {
+            let error = answer(body).json::<Vec<u64>>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("the answer is {told}")), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        assert_eq!(answer("[1, 2]").json::<Vec<u64>>(), Ok(vec![1, 2]));
+    }
+}

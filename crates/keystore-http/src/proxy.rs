@@ -111,3 +111,47 @@ pub(crate) fn proxy_of(matcher: &Matcher, url: &Url) -> Option<String> {
     let proxy = matcher.intercept(&url.as_str().parse().ok()?)?;
     proxy.uri().authority().map(ToString::to_string)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxies_are_those_of_the_environment() {
+        for (variables, https, http) in [
+            (&[][..], None, None),
+            (&[("HTTPS_PROXY", "http://one:1")][..], Some("one:1"), None),
+            (
+                &[("https_proxy", "one:1"), ("HTTPS_PROXY", "")],
+                Some("one:1"),
+                None,
+            ),
+            (&[("http_proxy", "http://one:1")], None, Some("one:1")),
+            (&[("ALL_PROXY", "http://one:1")], Some("one:1"), Some("one:1")),
+            (
+                &[("ALL_PROXY", "one:1"), ("HTTP_PROXY", "two:2")],
+                Some("one:1"),
+                Some("two:2"),
+            ),
+            (&[("ALL_PROXY", "one:1"), ("NO_PROXY", "example, x")], None, None),
+            (&[("ALL_PROXY", "one:1"), ("no_proxy", "*")], None, None),
+        ] {
+            let chosen = Chosen::from_variables(|name| {
+                let value = variables.iter().find(|(key, _)| *key == name);
+                value.map(|(_, value)| (*value).to_owned())
+            });
+            assert!(chosen.proxies().is_ok());
+            let matcher = chosen.matcher();
+            let of = |url: &str| proxy_of(&matcher, &url.parse().unwrap());
+            assert_eq!(
+                of("https://vault.example:8200/x").as_deref(),
+                https,
+                "{variables:?}"
+            );
+            assert_eq!(of("http://vault.example/").as_deref(), http, "{variables:?}");
+            for here in ["http://localhost/", "https://127.0.0.1:8200/", "https://[::1]/"] {
+                assert_eq!(of(here), None, "{variables:?} {here}");
+            }
+        }
+    }
+}

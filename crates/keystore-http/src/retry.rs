@@ -86,3 +86,117 @@ fn random() -> f64 {
         Err(_) => 1.0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        attempt: Duration::from_secs(5),
+        operation: Duration::from_secs(9),
+        retries: 5,
+        first_wait: ms(200),
+        longest_wait: ms(1000),
+    };
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn waits_are_random_below_a_limit_that_doubles() {
+        let waits = |random| {
+            let mut retry = Retry::new(&PATIENCE);
+            std::iter::from_fn(move || retry.wait(PATIENCE.operation, None, random)).collect::<Vec<_>>()
+        };
+        assert_eq!(waits(1.0), [200, 400, 800, 1000, 1000].map(ms));
+        assert_eq!(waits(0.5), [100, 200, 400, 500, 500].map(ms));
+        assert_eq!(waits(0.0), [Duration::ZERO; 5]);
+    }
+
+    #[test]
+    fn a_retry_begins_before_the_end_and_not_before_it_is_asked_for() {
+        for (left, asked, random, wait) in [
+            (ms(9000), None, 0.5, Some(ms(100))),
+            (ms(9000), Some(Duration::ZERO), 0.5, Some(ms(100))),
+            (ms(9000), Some(ms(3000)), 0.5, Some(ms(3100))),
+            (ms(9000), Some(ms(3000)), 0.0, Some(ms(3000))),
+            (ms(3000), Some(ms(3000)), 0.0, None),
+            (ms(3000), Some(ms(2900)), 1.0, None),
+            (ms(9000), Some(Duration::MAX), 1.0, None),
+            (ms(100), None, 0.5, None),
+            (Duration::ZERO, None, 0.0, None),
+            (Duration::MAX, None, f64::INFINITY, Some(ms(200))),
+        ] {
+            let found = Retry::new(&PATIENCE).wait(left, asked, random);
+            assert_eq!(found, wait, "{left:?} left, {asked:?} asked, {random}");
+        }
+    }
+
+    #[test]
+    fn without_retries_there_is_no_wait() {
+        let none = Patience {
+            retries: 0,
+            ..PATIENCE
+        };
+        assert_eq!(Retry::new(&none).wait(PATIENCE.operation, None, 0.0), None);
+    }
+
+    /// How often an operation is tried that fails each time, and how long it takes.
+    async fn failing(patience: &Patience, attempt: Duration, again: Again) -> (u32, Duration) {
+        let (start, deadline) = (tokio::time::Instant::now(), Deadline::of(patience));
+        let mut tries = 0;
+        let result: Result<(), u32> = retrying(
+            patience,
+            &deadline,
+            async |timeout| {
+                tries += 1;
+                tokio::time::sleep(attempt.min(timeout)).await;
+                Err(tries)
+            },
+            |_| again,
+        )
+        .await;
+        assert_eq!(result, Err(tries));
+        (tries, start.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operation_ends_in_time_with_its_last_failure() {
+        let (tries, took) = failing(&PATIENCE, Duration::ZERO, Again::Wait).await;
+        assert_eq!(tries, 6);
+        assert!(took <= ms(3500), "{took:?}");
+
+        let (tries, took) = failing(&PATIENCE, ms(5000), Again::Wait).await;
+        assert_eq!(tries, 2);
+        assert!(took <= PATIENCE.operation, "{took:?}");
+
+        assert_eq!(failing(&PATIENCE, ms(1), Again::Stop).await.0, 1);
+        assert_eq!(
+            failing(&PATIENCE, ms(1), Again::After(PATIENCE.operation))
+                .await
+                .0,
+            1
+        );
+        let (tries, took) = failing(&PATIENCE, ms(1), Again::After(ms(3000))).await;
+        assert!((2..=3).contains(&tries), "{tries}");
+        assert!(took >= ms(3000), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operation_that_succeeds_is_done() {
+        let mut tries = 0;
+        let deadline = Deadline::of(&PATIENCE);
+        let result: Result<u32, ()> = retrying(
+            &PATIENCE,
+            &deadline,
+            async |_| {
+                tries += 1;
+                if tries == 3 { Ok(tries) } else { Err(()) }
+            },
+            |()| Again::Wait,
+        )
+        .await;
+        assert_eq!(result, Ok(3));
+    }
+}
