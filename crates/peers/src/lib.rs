@@ -16,11 +16,13 @@
 mod commands;
 mod http;
 pub mod install;
+mod kubernetes;
 mod moto;
 mod peer;
 pub mod process;
 mod vault;
 
 pub use crate::commands::{aws_cli, kubectl};
+pub use crate::kubernetes::Kubernetes;
 pub use crate::moto::Moto;
 pub use crate::vault::Vault;

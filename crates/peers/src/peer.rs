@@ -1,6 +1,5 @@
 //! What all peers have in common: a process, a folder for its files, a port that nobody else has.
 
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -13,7 +12,7 @@ use crate::process::{PATIENCE, Server, file_tail, free_port, wait_until};
 pub(crate) struct Peer {
     // Before the folder: the process ends first.
     _server: Server,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 impl Peer {
@@ -40,15 +39,10 @@ impl Peer {
         Ok((
             Self {
                 _server: server,
-                folder,
+                _folder: folder,
             },
             answer,
         ))
-    }
-
-    /// Where the peer's files are.
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
     }
 }
 
