@@ -6,11 +6,14 @@
 //! * ```` ```sh serve=PORT ````: the same in the background; the next block runs once something listens on the port.
 //!   With `once` it is stopped again at that point, else at the end of the document;
 //! * ```` ```yaml config=FILE ````: is written to that file and checked with `kes server --check --strict`;
+//! * ```` ```text said ````: each line is one that a program of the document has printed before; `…` in it stands for anything;
+//! * ```` ```sh given ````: the lines `export NAME=…` that readers fill in with what they have; here the peers of the document have done it;
 //! * ```` ```sh ci ````: what CI does itself;
 //! * ```` ```sh by-hand ````: what CI cannot do, such as measuring on a quiet machine.
 //!
 //! What else a block can say:
 //!
+//! * `kept`: what it defines, variables and functions, all later blocks find, as in one terminal. It runs again before each of them;
 //! * `pasted`: it runs after the lines that the servers before it have printed for pasting (`export …`), as a reader does it;
 //! * `stop=PORT`: the server on that port is stopped first, as with Ctrl-C;
 //! * `reloads`: it has the server take on its configuration anew; the next block runs once the server says that it has;
@@ -18,7 +21,15 @@
 //! * `leaves=NAME`: it makes this file or folder, which is removed at the end of the document and must not be there before.
 //!
 //! Every block finds the process id of the server that was started last as `KES_PID`. A block of shell or YAML that says nothing is
-//! a mistake.
+//! a mistake. A block inside of an HTML comment is run, and no reader sees it: it brings about what the text tells of.
+//!
+//! Two comments say more about a document:
+//!
+//! * `<!-- ci: peers=vault,moto -->`: what it needs running, and what the variables of its `given` blocks come from ([`peer`]);
+//! * `<!-- ci: said -->` before a table: the code in the first column of each row is a text as in ```` ```text said ````.
+
+mod block;
+mod peer;
 
 use std::env;
 use std::ffi::OsString;
@@ -28,9 +39,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
+use self::block::{Block, Document, Kind, documents, has_line};
+use self::peer::Peers as Running;
 use crate::cargo;
 use crate::peers::Peers;
 use crate::process::{self, PATIENCE, Server, file_tail, wait_until};
@@ -47,7 +60,8 @@ pub(crate) fn run(report: &mut Report, only: Option<&str>) {
         &mut prepared,
         |prepared| {
             let Peers { minio, mc } = Peers::install()?;
-            let search = search_path(&[&cargo::build_kes()?, &minio, &mc])?;
+            let inherited = env::var_os("PATH").unwrap_or_default();
+            let search = search_path(&[&cargo::build_kes()?, &minio, &mc], &inherited)?;
             *prepared = Some((search, documents()?));
             Ok(())
         },
@@ -62,10 +76,13 @@ pub(crate) fn run(report: &mut Report, only: Option<&str>) {
         report.add(0, &[format!("docs: no document is called '{only}'")]);
     }
     for document in documents {
-        let Document { name, blocks } = document;
-        let mut place = match Place::new(&search) {
+        let Document { name, peers, blocks } = document;
+        let mut place = match Place::new(&search, &peers) {
             Ok(place) => place,
-            Err(error) => return report.add(0, &[format!("docs: {error:#}")]),
+            Err(error) => {
+                report.add(0, &[format!("docs: {name}: {error:#}")]);
+                continue;
+            }
         };
         for block in blocks.into_iter().filter(|block| block.kind != Kind::NotHere) {
             report.step(
@@ -81,8 +98,13 @@ pub(crate) fn run(report: &mut Report, only: Option<&str>) {
 /// The folder and the background processes of one document.
 struct Place {
     search: OsString,
+    peers: Running,
     /// With their ports.
     servers: Vec<(u16, Server)>,
+    /// What stands before each block: what earlier ones have defined.
+    kept: String,
+    /// What has been printed by blocks that ran to their end.
+    said: String,
     left: Vec<Left>,
     folder: TempDir,
 }
@@ -119,14 +141,18 @@ impl Drop for Left {
 }
 
 impl Place {
-    fn new(search: &OsString) -> Result<Self> {
+    fn new(search: &OsString, peers: &[peer::Kind]) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("kes-docs-")
             .tempdir()
             .context("making a temporary folder")?;
+        let peers = Running::start(peers, folder.path())?;
         Ok(Self {
-            search: search.clone(),
+            search: search_path(&peers.programs(), search)?,
+            peers,
             servers: Vec::new(),
+            kept: String::new(),
+            said: String::new(),
             left: Vec::new(),
             folder,
         })
@@ -143,10 +169,18 @@ impl Place {
             self.left
                 .push(Left::by_a_block(self.folder_of(block).join(name))?);
         }
+        let ended = self.run_kind(block);
+        if block.kept {
+            self.kept.push_str(&block.text);
+        }
+        ended
+    }
+
+    fn run_kind(&mut self, block: &Block) -> Result<()> {
         match &block.kind {
             Kind::Run => {
                 let reloads = self.reloads();
-                process::run(&mut self.shell(block)?, LIMIT)?.expect_success()?;
+                self.run_shell(&mut self.shell(block)?, LIMIT)?;
                 if block.reloads {
                     wait_until("the server to say that it has reloaded", PATIENCE, || {
                         Ok((self.reloads() > reloads).then_some(()))
@@ -165,14 +199,40 @@ impl Place {
             }
             Kind::Config(file) => {
                 fs::write(self.folder.path().join(file), &block.text)?;
-                let mut kes = Command::new("kes");
-                kes.args(["server", "--check", "--strict", "--config", file]);
-                process::run(self.surrounded(&mut kes), PATIENCE)?
-                    .expect_success()
-                    .map(drop)
+                let mut kes = Command::new("bash");
+                let text = format!("{}kes server --check --strict --config {file}", self.kept);
+                kes.args(["-euo", "pipefail", "-c", &text]);
+                self.surrounded(&mut kes);
+                self.run_shell(&mut kes, PATIENCE)
+            }
+            Kind::Given => self.peers.must_give(&block.text),
+            Kind::Said(texts) => {
+                // A server logs a moment after it answers.
+                let mut missing = Vec::new();
+                let found = wait_until("the texts to be printed", PATIENCE / 4, || {
+                    let said = self.all_said();
+                    missing = texts.iter().filter(|text| !has_line(&said, text)).collect();
+                    Ok(missing.is_empty().then_some(()))
+                });
+                found.with_context(|| format!("nothing has printed {missing:#?}"))
             }
             Kind::NotHere => Ok(()),
         }
+    }
+
+    /// Runs a block to its end, and keeps what it prints.
+    fn run_shell(&mut self, shell: &mut Command, limit: Duration) -> Result<()> {
+        let finished = process::run(shell, limit)?;
+        for printed in [&finished.stdout, &finished.stderr] {
+            self.said.push_str(printed);
+        }
+        finished.expect_success().map(drop)
+    }
+
+    /// What all programs have printed so far.
+    fn all_said(&self) -> String {
+        let served = fs::read(self.output()).unwrap_or_default();
+        format!("{}{}", self.said, String::from_utf8_lossy(&served))
     }
 
     fn serve(&self, block: &Block, port: u16) -> Result<Server> {
@@ -199,7 +259,7 @@ impl Place {
         // A block that serves ends with the command that does: it replaces the shell, so that signals reach it.
         let mut text = match block.kind {
             Kind::Serve { .. } => exec_last(&block.text),
-            Kind::Run | Kind::Config(_) | Kind::NotHere => block.text.clone(),
+            Kind::Run | Kind::Config(_) | Kind::Given | Kind::Said(_) | Kind::NotHere => block.text.clone(),
         };
         if block.pasted {
             let printed = fs::read_to_string(self.output()).unwrap_or_default();
@@ -207,6 +267,7 @@ impl Place {
             ensure!(!lines.is_empty(), "no server has printed a line to paste");
             text.insert_str(0, &lines);
         }
+        text.insert_str(0, &self.kept);
         shell.args(["-euo", "pipefail", "-c", &text]);
         if block.in_repository {
             shell.current_dir(cargo::root()).env("PATH", &self.search);
@@ -228,7 +289,18 @@ impl Place {
     }
 
     fn surrounded<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        // What whoever runs this has set for services of their own is no business of the documents.
+        for (name, _) in env::vars_os() {
+            let name_of = |prefixes: &[&str]| {
+                name.to_str()
+                    .is_some_and(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+            };
+            if name_of(&["AWS_", "BAO_", "KES_", "MINIO_", "VAULT_"]) {
+                command.env_remove(name);
+            }
+        }
         command
+            .envs(self.peers.variables())
             .current_dir(self.folder.path())
             .env("HOME", self.folder.path())
             .env("MC_CONFIG_DIR", self.folder.path().join(".mc"))
@@ -250,136 +322,6 @@ impl Place {
     }
 }
 
-/// One Markdown file and its blocks, in order.
-#[derive(Debug)]
-struct Document {
-    name: String,
-    blocks: Vec<Block>,
-}
-
-#[derive(Debug)]
-struct Block {
-    /// Where it starts in the document, from 1.
-    line: usize,
-    kind: Kind,
-    in_repository: bool,
-    pasted: bool,
-    reloads: bool,
-    /// The port of a server to stop first.
-    stop: Option<u16>,
-    /// What it makes outside the document's folder.
-    leaves: Option<String>,
-    text: String,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Kind {
-    Run,
-    Serve {
-        port: u16,
-        once: bool,
-    },
-    Config(String),
-    /// Left to CI itself, or to people.
-    NotHere,
-}
-
-fn documents() -> Result<Vec<Document>> {
-    let mut files = vec![
-        "README.md".into(),
-        "ARCHITECTURE.md".into(),
-        "CONTRIBUTING.md".into(),
-        "SECURITY.md".into(),
-    ];
-    markdown_below(Path::new("docs"), &mut files)?;
-    let documents = files.iter().map(|file: &PathBuf| {
-        let name = file.display().to_string();
-        let text = fs::read_to_string(cargo::root().join(file)).with_context(|| format!("reading {name}"))?;
-        let blocks = blocks(&text).with_context(|| name.clone())?;
-        Ok(Document { name, blocks })
-    });
-    documents.collect()
-}
-
-fn markdown_below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let entries =
-        fs::read_dir(cargo::root().join(folder)).with_context(|| format!("reading {}", folder.display()))?;
-    let mut names = entries
-        .map(|entry| Ok(folder.join(entry?.file_name())))
-        .collect::<Result<Vec<_>>>()?;
-    names.sort();
-    for name in names {
-        if cargo::root().join(&name).is_dir() {
-            markdown_below(&name, files)?;
-        } else if name.extension().is_some_and(|extension| extension == "md") {
-            files.push(name);
-        }
-    }
-    Ok(())
-}
-
-/// The shell and YAML blocks of a document.
-fn blocks(text: &str) -> Result<Vec<Block>> {
-    let mut blocks = Vec::new();
-    let mut lines = text.lines().zip(1..);
-    while let Some((line, number)) = lines.next() {
-        let Some(info) = line.trim_start().strip_prefix("```") else {
-            continue;
-        };
-        let indent = line.len() - line.trim_start().len();
-        let mut body = String::new();
-        for (line, _) in lines.by_ref().take_while(|(line, _)| line.trim() != "```") {
-            body.push_str(line.get(indent..).unwrap_or_else(|| line.trim_start()));
-            body.push('\n');
-        }
-        let mut words = info.split_whitespace();
-        let language = words.next().unwrap_or_default();
-        if matches!(language, "sh" | "shell" | "bash" | "console" | "yaml" | "yml") {
-            blocks.push(block(number, words, body).with_context(|| format!("line {number}: ```{info}"))?);
-        }
-    }
-    Ok(blocks)
-}
-
-fn block<'a>(line: usize, words: impl Iterator<Item = &'a str>, text: String) -> Result<Block> {
-    let (mut kind, mut once, mut in_repository) = (None, false, false);
-    let (mut pasted, mut reloads, mut stop, mut leaves) = (false, false, None, None);
-    for word in words {
-        match word.split_once('=') {
-            None if word == "run" => kind = Some(Kind::Run),
-            None if word == "ci" || word == "by-hand" => kind = Some(Kind::NotHere),
-            None if word == "once" => once = true,
-            None if word == "repo" => in_repository = true,
-            None if word == "pasted" => pasted = true,
-            None if word == "reloads" => reloads = true,
-            Some(("stop", port)) => stop = Some(port.parse()?),
-            Some(("leaves", name)) => leaves = Some(name.to_owned()),
-            Some(("serve", port)) => {
-                kind = Some(Kind::Serve {
-                    port: port.parse()?,
-                    once: false,
-                })
-            }
-            Some(("config", file)) => kind = Some(Kind::Config(file.to_owned())),
-            _ => bail!("'{word}' means nothing here"),
-        }
-    }
-    let mut kind = kind.context("does not say how it is run")?;
-    if let Kind::Serve { once: stopped, .. } = &mut kind {
-        *stopped = once;
-    }
-    Ok(Block {
-        line,
-        kind,
-        in_repository,
-        pasted,
-        reloads,
-        stop,
-        leaves,
-        text,
-    })
-}
-
 /// Puts `exec` before the last command of a script; a command may span lines that end in a backslash.
 fn exec_last(script: &str) -> String {
     let lines: Vec<&str> = script.trim_end().lines().collect();
@@ -397,49 +339,18 @@ fn exec_last(script: &str) -> String {
         .collect()
 }
 
-fn search_path(programs: &[&Path]) -> Result<OsString> {
+/// The folders of the programs, and then `others`.
+fn search_path(programs: &[&Path], others: &OsString) -> Result<OsString> {
     let own = programs
         .iter()
         .filter_map(|program| program.parent())
         .map(Path::to_owned);
-    let inherited = env::var_os("PATH").unwrap_or_default();
-    env::join_paths(own.chain(env::split_paths(&inherited))).context("the search path for programs")
+    env::join_paths(own.chain(env::split_paths(others))).context("the search path for programs")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn blocks_are_found_with_what_is_to_be_done() {
-        let text = "a\n```sh run\nls\n```\n\n1. b\n   ```yaml config=kes.yml\n   a:\n     b\n   ```\n```text\nx\n```\n\
-                    ```sh serve=7373 once repo\nx\n```\n\
-                    ```sh run pasted reloads stop=7373 leaves=data\nx\n```\n";
-        let blocks = blocks(text).unwrap();
-        let seen: Vec<_> = blocks
-            .iter()
-            .map(|block| (block.line, block.text.as_str(), block.in_repository))
-            .collect();
-        assert_eq!(
-            seen,
-            [
-                (2, "ls\n", false),
-                (7, "a:\n  b\n", false),
-                (14, "x\n", true),
-                (17, "x\n", false)
-            ]
-        );
-        assert!(blocks[3].pasted && blocks[3].reloads && blocks[3].stop == Some(7373));
-        assert_eq!(blocks[3].leaves.as_deref(), Some("data"));
-        assert_eq!(blocks[1].kind, Kind::Config("kes.yml".to_owned()));
-        assert_eq!(
-            blocks[2].kind,
-            Kind::Serve {
-                port: 7373,
-                once: true
-            }
-        );
-    }
 
     #[test]
     fn what_a_block_leaves_goes_away_and_what_was_there_stays() {
@@ -451,12 +362,6 @@ mod tests {
         assert!(path.exists());
         drop(left);
         assert!(!path.exists());
-    }
-
-    #[test]
-    fn a_block_that_says_nothing_is_a_mistake() {
-        assert!(blocks("```sh\nls\n```\n").is_err());
-        assert!(blocks("```yaml typo\na: b\n```\n").is_err());
     }
 
     #[test]
