@@ -1,0 +1,113 @@
+//! Files with something secret, which somebody else replaces from time to time.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use tokio::task::spawn_blocking;
+use zeroize::Zeroizing;
+
+use crate::session::LoginError;
+
+/// A file with one secret line.
+#[derive(Clone, Debug)]
+pub(super) struct SecretFile {
+    path: PathBuf,
+    setting: &'static str,
+}
+
+/// What shows that a file has been replaced or written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    modified: Option<SystemTime>,
+    length: u64,
+    inode: u64,
+}
+
+/// What a file held.
+pub(super) struct Content {
+    /// Without the white space around it. Not empty.
+    pub(super) text: Zeroizing<String>,
+    /// From before it was read, so that a change meanwhile shows later.
+    pub(super) stamp: Stamp,
+}
+
+impl SecretFile {
+    /// The file at `path`, which `setting` names.
+    pub(super) const fn new(path: PathBuf, setting: &'static str) -> Self {
+        Self { path, setting }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads it, whole.
+    pub(super) async fn read(&self) -> Result<Content, LoginError> {
+        let path = self.path.clone();
+        let read = spawn_blocking(move || read(&path)).await;
+        let content = match read {
+            Ok(Ok(content)) => content,
+            Ok(Err(error)) => return Err(self.bad(&format!("cannot be read: {error}"))),
+            Err(_) => return Err(self.bad("was not read, because the process is ending")),
+        };
+        if content.text.is_empty() {
+            return Err(self.bad("is empty"));
+        }
+        Ok(content)
+    }
+
+    /// What it looks like now from the outside, if it is there.
+    pub(super) async fn stamp(&self) -> Option<Stamp> {
+        let path = self.path.clone();
+        let metadata = spawn_blocking(move || path.metadata()).await.ok()?;
+        metadata.ok().as_ref().map(Stamp::of)
+    }
+
+    fn bad(&self, what: &str) -> LoginError {
+        LoginError::refused(format!(
+            "the file {} of {} {what}",
+            self.path.display(),
+            self.setting
+        ))
+    }
+}
+
+fn read(path: &Path) -> io::Result<Content> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::Error::other("it is a folder"));
+    }
+    let stamp = Stamp::of(&metadata);
+    // Room for all of it, so that it does not move and leave a copy.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
+    let limit = u64::try_from(LONGEST + 1).unwrap_or(u64::MAX);
+    file.take(limit).read_to_end(&mut bytes)?;
+    if bytes.len() > LONGEST {
+        return Err(io::Error::other("it is too long for a token"));
+    }
+    let text = str::from_utf8(&bytes).map_err(|_| io::Error::other("it is not text"))?;
+    Ok(Content {
+        text: Zeroizing::new(text.trim().to_owned()),
+        stamp,
+    })
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        #[cfg(unix)]
+        let inode = std::os::unix::fs::MetadataExt::ino(metadata);
+        #[cfg(not(unix))]
+        let inode = 0;
+        Self {
+            modified: metadata.modified().ok(),
+            length: metadata.len(),
+            inode,
+        }
+    }
+}
+
+/// The longest file that is read.
+const LONGEST: usize = 64 * 1024;
