@@ -37,6 +37,7 @@ impl Kind {
 pub(super) struct Peers {
     vault: Option<kes_peers::Vault>,
     moto: Option<kes_peers::Moto>,
+    kubernetes: Option<kes_peers::Kubernetes>,
     programs: Vec<PathBuf>,
     variables: Vec<(&'static str, OsString)>,
     /// Variables that no document prints: they tell a command where its service is, which elsewhere it knows.
@@ -113,8 +114,27 @@ impl Peers {
         Ok(())
     }
 
-    fn start_kubernetes(&mut self, _folder: &Path) -> Result<()> {
-        anyhow::bail!("there is no Kubernetes yet")
+    fn start_kubernetes(&mut self, folder: &Path) -> Result<()> {
+        let kubernetes = kes_peers::Kubernetes::start()?;
+        let ca = kubernetes.ca().display();
+        let (endpoint, token) = (kubernetes.endpoint(), kubernetes.admin_token());
+        let config = folder.join("kubeconfig");
+        fs::write(
+            &config,
+            format!(
+                "apiVersion: v1
+kind: Config
+clusters: [{{ name: c, cluster: {{ server: \"{endpoint}\", certificate-authority: \"{ca}\" }} }}]
+users: [{{ name: u, user: {{ token: \"{token}\" }} }}]
+contexts: [{{ name: x, context: {{ cluster: c, user: u }} }}]
+current-context: x
+"
+            ),
+        )?;
+        self.programs.push(kes_peers::kubectl()?);
+        self.hidden.push(("KUBECONFIG", config.into()));
+        self.kubernetes = Some(kubernetes);
+        Ok(())
     }
 }
 
