@@ -1,0 +1,409 @@
+//! What the service's refusals mean. They are told apart by their type, never by the status of the answer.
+
+use std::error::Error;
+use std::time::Duration;
+
+use aws_sdk_secretsmanager::config::http::HttpResponse;
+use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use kes_keystore::StoreError;
+use kes_keystore_http::SendError;
+
+use crate::credentials::LoadError;
+
+/// What is asked of the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Create,
+    Get,
+    Delete,
+    List,
+}
+
+impl Call {
+    /// The permission that it needs.
+    pub(crate) const fn action(self) -> &'static str {
+        match self {
+            Self::Create => "secretsmanager:CreateSecret",
+            Self::Get => "secretsmanager:GetSecretValue",
+            Self::Delete => "secretsmanager:DeleteSecret",
+            Self::List => "secretsmanager:ListSecrets",
+        }
+    }
+
+    /// What the service needs to be allowed to do with the KMS key on our behalf.
+    const fn kms_action(self) -> &'static str {
+        match self {
+            Self::Create => "kms:GenerateDataKey",
+            Self::Get | Self::Delete | Self::List => "kms:Decrypt",
+        }
+    }
+}
+
+/// How an attempt failed.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: Kind,
+    /// One line for the log.
+    pub(crate) text: String,
+}
+
+/// The differences that matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The name is taken.
+    Exists,
+    /// There is no such secret.
+    NotFound,
+    /// The secret is scheduled for deletion.
+    Scheduled,
+    /// The service asks for fewer requests.
+    Throttled { retry_after: Option<Duration> },
+    /// No valid answer, or none but that the service is not available. It may have done what it was asked all the same,
+    /// unless the request certainly has not arrived.
+    Unavailable {
+        may_have_arrived: bool,
+        retry_after: Option<Duration>,
+    },
+    /// The credentials were good once.
+    Outdated,
+    /// The credentials are not good.
+    AuthFailed,
+    /// The credentials may not do this.
+    Denied,
+    /// KMS does not let the service use the key.
+    Kms(KmsCause),
+    /// Anything else.
+    Other,
+}
+
+/// Why the service cannot use a KMS key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KmsCause {
+    Denied,
+    Disabled,
+    PendingDeletion,
+    NotFound,
+    Unknown,
+}
+
+impl Failure {
+    /// What the SDK's error means for `call`. `secret` are texts that must not be quoted.
+    pub(crate) fn of<E>(error: &SdkError<E, HttpResponse>, secret: &[&str]) -> Self
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        match error {
+            SdkError::ServiceError(answer) => {
+                let error = answer.err();
+                Self::of_answer(error.code(), error.message(), answer.raw(), secret)
+            }
+            // A success that is no answer of this service, or only half of one.
+            SdkError::ResponseError(answer) => Self::unanswered(format!(
+                "what answers (status {}) is not Secrets Manager, or the answer is incomplete",
+                answer.raw().status().as_u16()
+            )),
+            SdkError::TimeoutError(_) => Self::unanswered("no answer in time".to_owned()),
+            SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
+                Some(error) => Self::of_connector(error),
+                None => Self::unanswered("the request could not be sent".to_owned()),
+            },
+            // The request was never sent.
+            error => Self {
+                kind: Kind::Other,
+                text: chain(error),
+            },
+        }
+    }
+
+    fn of_connector(error: &ConnectorError) -> Self {
+        match find::<SendError>(error) {
+            Some(error) => Self {
+                kind: Kind::Unavailable {
+                    may_have_arrived: error.may_have_arrived(),
+                    retry_after: None,
+                },
+                text: error.to_string(),
+            },
+            None => Self::unanswered(chain(error)),
+        }
+    }
+
+    fn of_answer(code: Option<&str>, message: Option<&str>, raw: &HttpResponse, secret: &[&str]) -> Self {
+        let status = raw.status().as_u16();
+        let retry_after = raw
+            .headers()
+            .get("retry-after")
+            .and_then(|value| value.trim().parse().ok())
+            .map(Duration::from_secs);
+        let body = raw.body().bytes().and_then(|body| std::str::from_utf8(body).ok());
+        // What stands in front of the service answers in XML at times.
+        let xml = |tag| body.and_then(|body| element(body, tag));
+        let code = code.or_else(|| xml("Code"));
+        let message = cleaned(message.or_else(|| xml("Message")).unwrap_or_default(), secret);
+        let text = match code {
+            Some(code) if message.is_empty() => cleaned(code, secret),
+            Some(code) => format!("{}: {message}", cleaned(code, secret)),
+            None => format!("an answer with status {status} and without a type"),
+        };
+        let kind = match code {
+            Some(code) => kind_of(code, &message, retry_after),
+            None if status == 429 => Kind::Throttled { retry_after },
+            None if status >= 500 => Kind::Unavailable {
+                may_have_arrived: true,
+                retry_after,
+            },
+            None => Kind::Other,
+        };
+        Self { kind, text }
+    }
+
+    /// There was no answer, and the request may have arrived.
+    pub(crate) const fn unanswered(text: String) -> Self {
+        Self {
+            kind: Kind::Unavailable {
+                may_have_arrived: true,
+                retry_after: None,
+            },
+            text,
+        }
+    }
+
+    /// There were no credentials to ask with.
+    pub(crate) fn without_credentials(error: &LoadError) -> Self {
+        Self {
+            kind: if error.out_of_reach {
+                Kind::Unavailable {
+                    may_have_arrived: false,
+                    retry_after: None,
+                }
+            } else {
+                Kind::AuthFailed
+            },
+            text: error.to_string(),
+        }
+    }
+
+    /// Whether what was asked may have happened.
+    pub(crate) const fn may_have_arrived(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Unavailable {
+                may_have_arrived: true,
+                ..
+            }
+        )
+    }
+
+    /// The error of the store. `name` is the key, if it was about one, and `kmskey` the configured KMS key.
+    pub(crate) fn into_error(
+        self,
+        store: &str,
+        call: Call,
+        name: Option<&str>,
+        kmskey: Option<&str>,
+    ) -> StoreError {
+        let Self { kind, text } = self;
+        let store = store.to_owned();
+        let about = name.unwrap_or("*");
+        match kind {
+            Kind::Exists => StoreError::Exists,
+            Kind::NotFound => StoreError::NotFound,
+            Kind::Scheduled => StoreError::Disabled { store },
+            Kind::Throttled { retry_after } => StoreError::Throttled { store, retry_after },
+            Kind::Unavailable { .. } => StoreError::Unreachable {
+                store,
+                source: Cause(text).into(),
+            },
+            Kind::Outdated | Kind::AuthFailed => StoreError::AuthFailed {
+                store,
+                source: Cause(text).into(),
+            },
+            Kind::Denied => StoreError::Denied {
+                store,
+                hint: format!("the credentials need {} on {about} ({text})", call.action()),
+            },
+            Kind::Kms(cause) => {
+                let action = call.kms_action();
+                // A secret may be encrypted with another key than new ones are.
+                let key = match (call, kmskey) {
+                    (Call::Create, Some(key)) => format!("the KMS key {key}"),
+                    (Call::Create, None) => "the default KMS key aws/secretsmanager".to_owned(),
+                    (Call::Get | Call::Delete | Call::List, Some(key)) => {
+                        format!(
+                            "the KMS key of the secret {about} ({key}, unless it was created with another one)"
+                        )
+                    }
+                    (Call::Get | Call::Delete | Call::List, None) => {
+                        format!("the KMS key of the secret {about}")
+                    }
+                };
+                match cause {
+                    KmsCause::Denied => StoreError::Denied {
+                        store,
+                        hint: format!(
+                            "the credentials need {action} on {key}, in their policy or in that of the key ({text})"
+                        ),
+                    },
+                    KmsCause::Disabled => StoreError::Backend {
+                        store,
+                        source: Cause(format!("{key} is disabled: enable it with `aws kms enable-key` ({text})")).into(),
+                    },
+                    KmsCause::PendingDeletion => StoreError::Backend {
+                        store,
+                        source: Cause(format!(
+                            "{key} is scheduled for deletion: keep it with `aws kms cancel-key-deletion` and \
+                             `aws kms enable-key`, or everything encrypted with it is lost ({text})"
+                        ))
+                        .into(),
+                    },
+                    KmsCause::NotFound => StoreError::Backend {
+                        store,
+                        source: Cause(format!(
+                            "{key} does not exist in this account and region, or is not a symmetric key: \
+                             see keystore.aws.secretsmanager.kmskey ({text})"
+                        ))
+                        .into(),
+                    },
+                    KmsCause::Unknown => StoreError::Backend {
+                        store,
+                        source: Cause(format!(
+                            "{key} cannot be used: it has to be enabled, and {action} on it permitted ({text})"
+                        ))
+                        .into(),
+                    },
+                }
+            }
+            Kind::Other => StoreError::Backend {
+                store,
+                source: Cause(text).into(),
+            },
+        }
+    }
+}
+
+/// What went wrong, as one line.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Cause(pub(crate) String);
+
+fn kind_of(code: &str, message: &str, retry_after: Option<Duration>) -> Kind {
+    match code {
+        "ResourceExistsException" => Kind::Exists,
+        "ThrottlingException"
+        | "Throttling"
+        | "ThrottledException"
+        | "RequestThrottled"
+        | "RequestThrottledException"
+        | "RequestLimitExceeded"
+        | "TooManyRequestsException"
+        | "SlowDown" => Kind::Throttled { retry_after },
+        "InternalServiceError"
+        | "InternalServiceErrorException"
+        | "InternalServerError"
+        | "InternalFailure"
+        | "InternalError"
+        | "ServiceUnavailable"
+        | "ServiceUnavailableException"
+        | "RequestTimeout"
+        | "RequestTimeoutException" => Kind::Unavailable {
+            may_have_arrived: true,
+            retry_after,
+        },
+        "ExpiredTokenException" | "ExpiredToken" | "UnrecognizedClientException" | "InvalidClientTokenId" => {
+            Kind::Outdated
+        }
+        "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "RequestExpired"
+        | "InvalidAccessKeyId"
+        | "AuthFailure"
+        | "OptInRequired" => Kind::AuthFailed,
+        "EncryptionFailure" | "DecryptionFailure" => Kind::Kms(kms_cause(message)),
+        _ if speaks_of_kms(code) || speaks_of_kms(message) => Kind::Kms(match code {
+            "AccessDeniedException" | "AccessDenied" => KmsCause::Denied,
+            _ => kms_cause(&format!("{code} {message}")),
+        }),
+        "ResourceNotFoundException" => Kind::NotFound,
+        "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" | "NotAuthorized" => Kind::Denied,
+        // "You can't perform this operation on the secret because it was marked for deletion", and for a name that is to
+        // be created: "... because a secret with this name is already scheduled for deletion".
+        "InvalidRequestException" if message.to_ascii_lowercase().contains("delet") => Kind::Scheduled,
+        _ => Kind::Other,
+    }
+}
+
+fn speaks_of_kms(text: &str) -> bool {
+    text.to_ascii_lowercase().contains("kms")
+}
+
+fn kms_cause(message: &str) -> KmsCause {
+    let message = message.to_ascii_lowercase();
+    let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
+    if says(&["not allowed", "not authorized", "access denied", "accessdenied"]) {
+        KmsCause::Denied
+    } else if says(&["pending deletion", "pendingdeletion"]) {
+        KmsCause::PendingDeletion
+    } else if says(&["disabled"]) {
+        KmsCause::Disabled
+    } else if says(&[
+        "not found",
+        "notfound",
+        "does not exist",
+        "invalid keyid",
+        "invalid key",
+    ]) {
+        KmsCause::NotFound
+    } else {
+        KmsCause::Unknown
+    }
+}
+
+/// What a service says, as one line of bounded length without what is secret. Some messages quote the whole request after
+/// their first line.
+pub(crate) fn cleaned(message: &str, secret: &[&str]) -> String {
+    const LONGEST: usize = 400;
+    let mut line = message.lines().next().unwrap_or_default().trim().to_owned();
+    for secret in secret.iter().filter(|secret| !secret.is_empty()) {
+        line = line.replace(secret, "…");
+    }
+    line.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
+}
+
+/// What an error says, and the errors behind it, without repetitions. `Debug` of the SDK's errors quotes whole answers; this
+/// is what takes its place.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = cleaned(&error.to_string(), &[]);
+        if !text.is_empty() && !texts.iter().any(|earlier| earlier.contains(&text)) {
+            texts.push(text);
+        }
+        next = error.source();
+    }
+    texts.join(": ")
+}
+
+/// The first error of this type in the chain.
+pub(crate) fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The text of the first element of this name.
+fn element<'a>(xml: &'a str, tag: &str) -> Option<&'a str> {
+    let (_, rest) = xml.split_once(&format!("<{tag}>"))?;
+    let (text, _) = rest.split_once(&format!("</{tag}>"))?;
+    Some(text.trim())
+}
