@@ -76,3 +76,26 @@ fn parse(answer: &[u8]) -> Option<Answer> {
 
 /// How long a peer may be silent.
 const LIMIT: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_a_status_and_a_body() {
+        let answer = parse(b"HTTP/1.0 404 Not Found\r\nA: b\r\n\r\n{\"errors\":[]}").unwrap();
+        assert_eq!(answer.status, 404);
+        assert_eq!(answer.json().unwrap(), serde_json::json!({ "errors": [] }));
+        assert_eq!(
+            parse(b"HTTP/1.0 204 No Content\r\n\r\n").unwrap().json().unwrap(),
+            Value::Null
+        );
+    }
+
+    #[test]
+    fn an_answer_that_ends_early_is_none() {
+        for text in ["", "HTTP/1.0 200 OK\r\nA: b", "hello\r\n\r\n"] {
+            assert!(parse(text.as_bytes()).is_none(), "{text}");
+        }
+    }
+}

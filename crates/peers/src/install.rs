@@ -108,15 +108,26 @@ fn once_in(
     if folder.join(proof).exists() {
         return Ok(folder);
     }
-    let aside = tempfile::Builder::new()
-        .prefix(&format!("{name}-"))
-        .tempdir_in(cache)?;
-    build(aside.path()).with_context(|| format!("building {name}"))?;
-    if folder.exists() {
-        fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+    // Nobody else has it: what is there is of a build that was interrupted.
+    let aside = cache.join(format!("{name}.part"));
+    remove(&aside)?;
+    fs::create_dir(&aside).with_context(|| format!("making {}", aside.display()))?;
+    if let Err(error) = build(&aside) {
+        remove(&aside)?;
+        return Err(error.context(format!("building {name}")));
     }
-    fs::rename(aside.path(), &folder).with_context(|| format!("keeping {}", folder.display()))?;
+    remove(&folder)?;
+    fs::rename(&aside, &folder).with_context(|| format!("keeping {}", folder.display()))?;
     Ok(folder)
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn cache() -> Result<PathBuf> {
@@ -170,13 +181,16 @@ mod tests {
         })
         .unwrap();
         assert_eq!(fs::read(cache.path().join("thing-1/thing")).unwrap(), b"whole");
+        assert!(!cache.path().join("thing-1.part").exists());
     }
 
     #[test]
-    fn a_damaged_folder_is_built_again() {
+    fn what_is_damaged_or_left_of_an_interrupted_build_is_built_again() {
         let cache = tempfile::tempdir().unwrap();
-        fs::create_dir(cache.path().join("thing-1")).unwrap();
-        fs::write(cache.path().join("thing-1/other"), "").unwrap();
+        for folder in ["thing-1", "thing-1.part"] {
+            fs::create_dir(cache.path().join(folder)).unwrap();
+            fs::write(cache.path().join(folder).join("other"), "").unwrap();
+        }
         once_in(cache.path(), "thing-1", "thing", |aside| {
             Ok(fs::write(aside.join("thing"), "")?)
         })

@@ -1,5 +1,6 @@
 //! AWS on this machine: moto, which answers for Secrets Manager, KMS, STS, IAM and the instance metadata service.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,8 +15,7 @@ use crate::process::run;
 /// A running moto server. Its state is in memory and ends with it.
 ///
 /// It believes everybody unless told otherwise: any credentials do, but requests must be signed, since the signature says which
-/// service is meant. Everything but [`Moto::reset`] is done with an AWS
-/// client on [`Moto::endpoint`].
+/// service is meant.
 #[derive(Debug)]
 pub struct Moto {
     _peer: Peer,
@@ -55,9 +55,16 @@ impl Moto {
         let folder = install()?;
         on_free_port(|port| {
             let mut command = Command::new(folder.join("bin/python"));
-            command
-                .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
-                .env("PYTHONUNBUFFERED", "1");
+            command.args([
+                "-I",
+                "-u",
+                "-m",
+                "moto.server",
+                "-H",
+                "127.0.0.1",
+                "-p",
+                &port.to_string(),
+            ]);
             if let Some((certificate, key)) = tls {
                 command.arg("-c").arg(certificate).arg("-k").arg(key);
             }
@@ -133,9 +140,13 @@ fn install() -> Result<PathBuf> {
         )?
         .expect_success()
         .context("making a Python environment for moto; on Debian that needs the package python3-venv")?;
+        // What moto needs, in the versions that this was tested with. After an update: pip freeze.
+        let mut constraints = tempfile::NamedTempFile::new()?;
+        constraints.write_all(include_bytes!("../moto/constraints.txt"))?;
         run(
             Command::new(aside.join("bin/python"))
-                .args(["-m", "pip", "install", "--quiet"])
+                .args(["-m", "pip", "install", "--quiet", "--constraint"])
+                .arg(constraints.path())
                 .arg(format!("moto[server]=={VERSION}")),
             BUILD_LIMIT,
         )?

@@ -147,6 +147,7 @@ impl Watch {
         let shell = Command::new("sh")
             .args(["-c", script, "watch"])
             .arg(folder.unwrap_or(Path::new("")))
+            .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

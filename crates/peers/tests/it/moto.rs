@@ -1,6 +1,8 @@
 use kes_peers::Moto;
 use serde_json::{Value, json};
 
+use crate::{certificate, curl};
+
 /// Asks Secrets Manager with the signature of nobody.
 fn secrets(moto: &Moto, action: &str, body: &Value) -> (u16, Value) {
     let target = format!("secretsmanager.{action}");
@@ -36,4 +38,16 @@ fn a_server_that_checks_signatures_refuses_a_stranger() {
     let (status, answer) = secrets(&moto, "ListSecrets", &json!({}));
     assert_eq!(status, 403);
     assert!(answer.to_string().contains("InvalidClientTokenId"), "{answer}");
+}
+
+#[test]
+fn moto_speaks_tls() {
+    let folder = certificate();
+    let moto = Moto::start_tls(&folder.path().join("pem"), &folder.path().join("key")).unwrap();
+    let said = curl(
+        folder.path(),
+        &format!("{}/moto-api/data.json", moto.endpoint()),
+        &[],
+    );
+    assert!(said.starts_with('{'), "{said}");
 }

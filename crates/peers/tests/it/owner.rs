@@ -1,3 +1,4 @@
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{env, fs};
@@ -84,4 +85,38 @@ fn a_server_that_ended_by_itself_is_named() {
     })
     .unwrap();
     assert_eq!(error.to_string(), "true ended by itself: exit status: 0");
+}
+
+/// The same with a peer, whose folder must not stay behind either.
+#[test]
+fn child_with_a_peer() {
+    let Some(file) = env::var_os("KES_PEERS_CHILD_PEER") else {
+        return;
+    };
+    let vault = kes_peers::Vault::start().unwrap();
+    fs::write(file, vault.endpoint()).unwrap();
+    std::mem::forget(vault);
+    std::process::abort();
+}
+
+#[test]
+fn a_peer_of_a_process_that_was_killed_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("tmp")).unwrap();
+    let status = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "owner::child_with_a_peer"])
+        .env("KES_PEERS_CHILD_PEER", folder.path().join("endpoint"))
+        .env("TMPDIR", folder.path().join("tmp"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(!status.success());
+    let endpoint = fs::read_to_string(folder.path().join("endpoint")).unwrap();
+    let address = endpoint.strip_prefix("http://").unwrap();
+    wait_until("Vault to end and its files to go", PATIENCE, || {
+        let gone = fs::read_dir(folder.path().join("tmp"))?.next().is_none();
+        Ok((gone && TcpStream::connect(address).is_err()).then_some(()))
+    })
+    .unwrap();
 }

@@ -1,7 +1,7 @@
-use std::process::Command;
-
 use kes_peers::Vault;
 use serde_json::{Value, json};
+
+use crate::{certificate, curl};
 
 #[test]
 fn a_second_write_with_cas_0_is_refused() {
@@ -127,33 +127,7 @@ fn transit_keeps_versions_of_a_key() {
 
 #[test]
 fn a_client_certificate_logs_in_over_tls() {
-    let folder = tempfile::tempdir().unwrap();
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args([
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-keyout",
-            "key",
-            "-out",
-            "pem",
-        ])
-        .current_dir(folder.path())
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
+    let folder = certificate();
     let (pem, key) = (folder.path().join("pem"), folder.path().join("key"));
     let vault = Vault::start_tls(&pem, &key).unwrap();
     vault
@@ -169,13 +143,8 @@ fn a_client_certificate_logs_in_over_tls() {
         .unwrap();
     let login = |more: &[&str]| {
         let url = format!("{}/v1/auth/cert/login", vault.endpoint());
-        let said = Command::new("curl")
-            .args(["-sS", "--cacert", "pem", "-X", "PUT", &url])
-            .args(more)
-            .current_dir(folder.path())
-            .output()
-            .unwrap();
-        serde_json::from_slice::<Value>(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"))
+        let said = curl(folder.path(), &url, &[&["-X", "PUT"], more].concat());
+        serde_json::from_str::<Value>(&said).unwrap()
     };
     assert!(login(&["--cert", "pem", "--key", "key"])["auth"]["client_token"].is_string());
     assert_eq!(login(&[])["errors"][0], "client certificate must be supplied");
