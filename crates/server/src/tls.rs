@@ -5,16 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kes_crypto::pem::{self, PemError, PrivateKeyDer as ParsedKey};
+use kes_crypto::pem::{self, PemError};
+use kes_tls::{BadTrust, FileCertificate, public_key, verify_tls12_signature_with_raw_key};
 use kes_types::Timestamp;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key,
 };
-use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
-    SubjectPublicKeyInfoDer, UnixTime,
-};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -23,7 +21,6 @@ use rustls::{
     SignatureScheme,
 };
 use tracing::warn;
-use webpki::RawPublicKeyEntity;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
@@ -52,7 +49,10 @@ pub enum TlsError {
         /// What is wrong with it.
         source: PemError,
     },
-    /// A block in a CA file is not a certificate that can be trusted.
+    /// The CA certificates cannot be had.
+    #[error(transparent)]
+    Ca(#[from] BadTrust),
+    /// A certificate in a CA file cannot be trusted.
     #[error("the CA certificates '{}' are not usable", .path.display())]
     NotACertificate {
         /// Where it is.
@@ -184,7 +184,7 @@ fn certified_key(
     };
     let signer = provider
         .key_provider
-        .load_private_key(to_rustls(&key))
+        .load_private_key(kes_tls::private_key(&key))
         .map_err(mismatch)?;
     let expires = inspect(
         chain.first().map(Vec::as_slice).unwrap_or_default(),
@@ -199,14 +199,6 @@ fn certified_key(
         Err(error) => return Err(mismatch(error)),
     }
     Ok((certified, expires))
-}
-
-fn to_rustls(key: &ParsedKey) -> PrivateKeyDer<'static> {
-    match key {
-        ParsedKey::Pkcs8(der) => PrivatePkcs8KeyDer::from(der.to_vec()).into(),
-        ParsedKey::Pkcs1(der) => PrivatePkcs1KeyDer::from(der.to_vec()).into(),
-        ParsedKey::Sec1(der) => PrivateSec1KeyDer::from(der.to_vec()).into(),
-    }
 }
 
 /// Warns of what clients will not like about the server's certificate; answers when it expires.
@@ -257,46 +249,13 @@ fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
 
 /// The system's CA certificates and those of `ca`, a file or a directory of files.
 fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
-    const CA: &str = "the CA certificates";
     let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(system.certs);
+    roots.add_parsable_certificates(kes_tls::system_certificates());
     let Some(ca) = ca else { return Ok(roots) };
-
-    let unreadable = |source| TlsError::Read {
-        what: CA,
-        path: ca.to_owned(),
-        source,
-    };
-    let mut files = Vec::new();
-    if fs::metadata(ca).map_err(unreadable)?.is_dir() {
-        for entry in fs::read_dir(ca).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
-            // Kubernetes mounts a secret as links into a directory called `..data`.
-            let path = entry.path();
-            if entry.file_name().as_encoded_bytes().starts_with(b"..") || path.is_dir() {
-                continue;
-            }
-            files.push(path);
-        }
-        files.sort();
-    } else {
-        files.push(ca.to_owned());
-    }
-    for path in files {
-        let certificates = pem::certificates(&read(CA, &path)?).map_err(|source| TlsError::Content {
-            what: CA,
-            path: path.clone(),
-            source,
-        })?;
-        for certificate in certificates {
-            roots
-                .add(CertificateDer::from(certificate))
-                .map_err(|source| TlsError::NotACertificate {
-                    path: path.clone(),
-                    source,
-                })?;
-        }
+    for FileCertificate { path, certificate } in kes_tls::certificates_at(ca)? {
+        roots
+            .add(certificate)
+            .map_err(|source| TlsError::NotACertificate { path, source })?;
     }
     Ok(roots)
 }
@@ -352,23 +311,8 @@ impl ClientCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let spki = public_key(certificate)?;
-        let key = RawPublicKeyEntity::try_from(&spki).map_err(|_| BAD_ENCODING)?;
-        let candidates = self
-            .algorithms
-            .mapping
-            .iter()
-            .find(|(scheme, _)| *scheme == signed.scheme);
-        let (_, candidates) = candidates.ok_or(Error::InvalidCertificate(CertificateError::BadSignature))?;
-        // In TLS 1.2 a scheme does not name the curve, so each algorithm is tried that the scheme may stand for.
-        if candidates.iter().any(|algorithm| {
-            key.verify_signature(*algorithm, message, signed.signature())
-                .is_ok()
-        }) {
-            Ok(HandshakeSignatureValid::assertion())
-        } else {
-            Err(Error::InvalidCertificate(CertificateError::BadSignature))
-        }
+        let key = public_key(certificate)?;
+        verify_tls12_signature_with_raw_key(message, &key, signed, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -383,13 +327,4 @@ impl ClientCertVerifier for AnyCertificate {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
-}
-
-const BAD_ENCODING: Error = Error::InvalidCertificate(CertificateError::BadEncoding);
-
-fn public_key(certificate: &CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'static>, Error> {
-    let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| BAD_ENCODING)?;
-    Ok(SubjectPublicKeyInfoDer::from(
-        certificate.public_key().raw.to_vec(),
-    ))
 }

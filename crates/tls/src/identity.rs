@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, fs, io};
 
-use kes_crypto::pem::{self, PemError, PrivateKeyDer as ParsedKey};
+use kes_crypto::pem::{self, PemError};
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
-};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
+
+use crate::{private_key, public_key};
 
 /// Why a client certificate and its private key are not usable. Names the file, never its content.
 #[derive(Debug, thiserror::Error)]
@@ -78,27 +77,23 @@ impl ClientIdentity {
         let text = Zeroizing::new(read(KEY, key)?);
         let parsed = pem::private_key(&text, None).map_err(content(KEY, key))?;
 
-        let leaf = chain.first().map(Vec::as_slice).unwrap_or_default();
-        let (_, leaf) =
-            X509Certificate::from_der(leaf).map_err(|_| BadIdentity::Certificate(cert.to_owned()))?;
+        let chain: Vec<_> = chain.into_iter().map(CertificateDer::from).collect();
+        let malformed = || BadIdentity::Certificate(cert.to_owned());
+        let leaf = public_key(chain.first().ok_or_else(malformed)?).map_err(|_| malformed())?;
         let signer = provider()
             .key_provider
-            .load_private_key(to_rustls(&parsed))
+            .load_private_key(private_key(&parsed))
             .map_err(|source| BadIdentity::Key {
                 path: key.to_owned(),
                 source,
             })?;
         // Compared here and not by rustls, which cannot read X.509 version 1.
-        if signer
-            .public_key()
-            .is_none_or(|public| *public != *leaf.public_key().raw)
-        {
+        if signer.public_key().is_none_or(|public| *public != *leaf) {
             return Err(BadIdentity::Mismatch {
                 key: key.to_owned(),
                 cert: cert.to_owned(),
             });
         }
-        let chain = chain.into_iter().map(CertificateDer::from).collect();
         Ok(Self(Arc::new(CertifiedKey::new(chain, signer))))
     }
 
@@ -123,12 +118,4 @@ fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, BadIdentity> {
         path: path.to_owned(),
         source,
     })
-}
-
-fn to_rustls(key: &ParsedKey) -> PrivateKeyDer<'static> {
-    match key {
-        ParsedKey::Pkcs8(der) => PrivatePkcs8KeyDer::from(der.to_vec()).into(),
-        ParsedKey::Pkcs1(der) => PrivatePkcs1KeyDer::from(der.to_vec()).into(),
-        ParsedKey::Sec1(der) => PrivateSec1KeyDer::from(der.to_vec()).into(),
-    }
 }

@@ -1,10 +1,14 @@
 //! TLS as a client: which servers to believe ([`ServerTrust`]), who we are ([`ClientIdentity`]), and what rustls makes
-//! connections from ([`client_tls`]).
+//! connections from ([`client_tls`]). And what a server has in common with it: CA files, and keys of any form.
 
+mod ca;
 mod config;
 mod identity;
+mod key;
 mod trust;
 
+pub use ca::{BadTrust, FileCertificate, certificates_at, system_certificates};
 pub use config::{ClientTls, PinUse, client_tls};
 pub use identity::{BadIdentity, ClientIdentity};
-pub use trust::{BadTrust, ServerTrust};
+pub use key::{private_key, public_key, verify_tls12_signature_with_raw_key};
+pub use trust::ServerTrust;

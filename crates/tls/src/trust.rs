@@ -1,48 +1,23 @@
 //! Which servers a client believes.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fmt, io};
 
-use kes_crypto::pem::{self, PemError};
+use kes_crypto::pem;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::PinUse;
-
-/// Why certificates of trusted authorities cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum BadTrust {
-    /// The file or directory cannot be read.
-    #[error("cannot read CA certificates from {}", path.display())]
-    Read {
-        /// Which one.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// There is no certificate in it.
-    #[error("no CA certificate in {}", .0.display())]
-    Empty(PathBuf),
-    /// There is something else in it, or it is damaged.
-    #[error("the CA certificates in {} are not usable", path.display())]
-    Content {
-        /// Where it is.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: PemError,
-    },
-    /// A block in it is not an X.509 certificate.
-    #[error("a CA certificate in {} is malformed", .0.display())]
-    Malformed(PathBuf),
-}
+use crate::ca::certificates_among;
+use crate::{
+    BadTrust, PinUse, certificates_at, public_key, system_certificates, verify_tls12_signature_with_raw_key,
+};
 
 /// Which servers a client believes.
 #[derive(Clone)]
@@ -77,9 +52,8 @@ impl ServerTrust {
     /// Trusts the authorities that this system trusts, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
     #[must_use]
     pub fn system() -> Self {
-        // What cannot be read is left out, as every other program on the system does.
         Self {
-            roots: rustls_native_certs::load_native_certs().certs,
+            roots: system_certificates(),
             anything: false,
             pinned_for: PinnedFor::ItsNames,
             ca: None,
@@ -99,8 +73,12 @@ impl ServerTrust {
         let Some(ca) = ca else {
             return Ok(Self::system());
         };
+        let found = certificates_at(ca)?;
+        if found.is_empty() {
+            return Err(BadTrust::Empty(ca.to_owned()));
+        }
         Ok(Self {
-            roots: only_certificates_at(ca)?,
+            roots: found.into_iter().map(|found| found.certificate).collect(),
             anything: false,
             pinned_for: PinnedFor::AnyName,
             ca: Some(ca.to_owned()),
@@ -113,10 +91,7 @@ impl ServerTrust {
     /// # Errors
     /// When there is no certificate, or it cannot be read.
     pub fn and_path(mut self, path: &Path) -> Result<Self, BadTrust> {
-        let found = certificates_at(path).map_err(|source| BadTrust::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let found = certificates_among(path)?;
         if found.is_empty() {
             return Err(BadTrust::Empty(path.to_owned()));
         }
@@ -194,65 +169,6 @@ impl fmt::Debug for ServerTrust {
     }
 }
 
-/// The certificates at `path`, where nothing else may be.
-fn only_certificates_at(path: &Path) -> Result<Vec<CertificateDer<'static>>, BadTrust> {
-    let unreadable = |path: &Path| {
-        let path = path.to_owned();
-        move |source| BadTrust::Read { path, source }
-    };
-    let mut found = Vec::new();
-    for file in files_at(path).map_err(unreadable(path))? {
-        let text = std::fs::read(&file).map_err(unreadable(&file))?;
-        let certificates = pem::certificates(&text).map_err(|source| BadTrust::Content {
-            path: file.clone(),
-            source,
-        })?;
-        for certificate in certificates {
-            if X509Certificate::from_der(&certificate).is_err() {
-                return Err(BadTrust::Malformed(file));
-            }
-            found.push(CertificateDer::from(certificate));
-        }
-    }
-    if found.is_empty() {
-        return Err(BadTrust::Empty(path.to_owned()));
-    }
-    Ok(found)
-}
-
-/// The certificates at `path`, whatever else there is.
-fn certificates_at(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let mut found = Vec::new();
-    for file in files_at(path)? {
-        found.extend(certificates_in(&file)?);
-    }
-    Ok(found)
-}
-
-/// A file, or the files in a directory, in the order of their names.
-fn files_at(path: &Path) -> io::Result<Vec<PathBuf>> {
-    if !std::fs::metadata(path)?.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut files = Vec::new();
-    for entry in path.read_dir()? {
-        let entry = entry?;
-        let file = entry.path();
-        // Kubernetes mounts a secret as links into a directory called `..data`.
-        if !entry.file_name().as_encoded_bytes().starts_with(b"..") && !file.is_dir() {
-            files.push(file);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn certificates_in(file: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let pem = std::fs::read(file)?;
-    let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>();
-    certificates.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
-}
-
 /// Verifies what [`ServerTrust`] promises. Whatever the certificate, the server proves that it has the private key.
 #[derive(Debug)]
 struct Verifier {
@@ -303,23 +219,7 @@ impl ServerCertVerifier for Verifier {
         let Some(key) = key_of_old_certificate(certificate)? else {
             return rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms);
         };
-        let key = webpki::RawPublicKeyEntity::try_from(&key).map_err(|_| CertificateError::BadEncoding)?;
-        let algorithms = self
-            .algorithms
-            .mapping
-            .iter()
-            .filter(|(scheme, _)| *scheme == signature.scheme);
-        let valid = algorithms
-            .flat_map(|(_, algorithms)| algorithms.iter())
-            .any(|algorithm| {
-                key.verify_signature(*algorithm, message, signature.signature())
-                    .is_ok()
-            });
-        if valid {
-            Ok(HandshakeSignatureValid::assertion())
-        } else {
-            Err(CertificateError::BadSignature.into())
-        }
+        verify_tls12_signature_with_raw_key(message, &key, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -382,8 +282,5 @@ fn key_of_old_certificate(
     if ParsedCertificate::try_from(certificate).is_ok() {
         return Ok(None);
     }
-    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
-    Ok(Some(SubjectPublicKeyInfoDer::from(
-        parsed.public_key().raw.to_vec(),
-    )))
+    public_key(certificate).map(Some)
 }
