@@ -1,7 +1,7 @@
 //! One configuration, in the terms of the server and its key ring.
 
 use std::collections::BTreeMap;
-use std::fs::Metadata;
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -71,29 +71,46 @@ impl Store {
     }
 }
 
-/// Tells whether a file has been changed or replaced, without keeping what is in it.
+/// Tells whether a file, or one in a folder, has been changed or replaced, without keeping what is in it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fingerprint {
     path: PathBuf,
-    /// Device, inode, length and time of the last change; `None` when there is no such file.
-    state: Option<[u64; 5]>,
+    /// `None` when there is no such file.
+    state: Option<State>,
+    /// What is in a folder, in the order of the names.
+    entries: Vec<(OsString, Option<State>)>,
 }
+
+/// Device, inode, length and time of the last change.
+type State = [u64; 5];
 
 impl Fingerprint {
     fn of(path: &Path) -> Self {
-        let state = |metadata: Metadata| {
+        let state = |path: &Path| {
+            let metadata = path.metadata().ok()?;
             let (seconds, nanos) = (
                 metadata.ctime().cast_unsigned(),
                 metadata.ctime_nsec().cast_unsigned(),
             );
-            [metadata.dev(), metadata.ino(), metadata.len(), seconds, nanos]
+            Some([metadata.dev(), metadata.ino(), metadata.len(), seconds, nanos])
         };
+        // That something in it was written to does not change a folder itself.
+        let entries = path.read_dir().into_iter().flatten().flatten();
+        let mut entries: Vec<_> = entries
+            .take(MOST_ENTRIES)
+            .map(|entry| (entry.file_name(), state(&entry.path())))
+            .collect();
+        entries.sort_unstable();
         Self {
             path: path.to_owned(),
-            state: path.metadata().ok().map(state),
+            state: state(path),
+            entries,
         }
     }
 }
+
+/// How many files of a folder are looked at: many more than any folder of CA certificates has.
+const MOST_ENTRIES: usize = 10_000;
 
 /// What used to be enough to start a server.
 #[derive(Debug)]
@@ -319,5 +336,42 @@ fn build() -> Build {
     Build {
         version: version::VERSION.to_owned(),
         commit: version::COMMIT.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_replaced_or_written_to_is_noticed_also_in_a_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, file) = (dir.path().join("ca"), dir.path().join("ca/1.pem"));
+        let look = || (Fingerprint::of(&folder), Fingerprint::of(&file));
+        let mut seen = vec![look()];
+        fs::create_dir(&folder).unwrap();
+        seen.push(look());
+        fs::write(&file, "a").unwrap();
+        seen.push(look());
+        assert_eq!(seen.last(), Some(&look()), "looking changes nothing");
+        fs::OpenOptions::new()
+            .append(true)
+            .open(&file)
+            .unwrap()
+            .set_len(2)
+            .unwrap();
+        seen.push(look());
+        fs::write(folder.join("new"), "ab").unwrap();
+        fs::rename(folder.join("new"), &file).unwrap();
+        seen.push(look());
+        for (i, (folder, file)) in seen.iter().enumerate() {
+            for (j, (other_folder, other_file)) in seen.iter().enumerate() {
+                assert_eq!(folder == other_folder, i == j, "folder {i} {j}");
+                // Before there is a folder there is no file either.
+                assert_eq!(file == other_file, i == j || i + j == 1, "file {i} {j}");
+            }
+        }
     }
 }
