@@ -1,18 +1,25 @@
 //! From settings to a connected key store: the only place that knows every backend.
 
+mod aws;
+mod vault;
+
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use kes_config::KeyStoreSettings;
-use kes_config::keystore::{Embedded, Fs, SealSettings};
+use kes_config::keystore::{Aws, Embedded, Fs, SealSettings, Vault};
+use kes_config::{KeyStoreSettings, SecretText};
+use kes_crypto::SecretBytes;
 use kes_keystore::{Connected, KeyStore};
+use kes_keystore_aws::AwsStore;
 use kes_keystore_embedded::EmbeddedStore;
 use kes_keystore_fs::FsStore;
+use kes_keystore_vault::VaultStore;
 use kes_seal::{KeySeal, Resealed, Seal, Seals};
 use kes_types::Clock;
+use rustix::fs::{Mode, OFlags};
 
 /// Connects to the key store that the configuration names, and keeps hold of what a reload may need.
 pub(crate) async fn open(settings: &KeyStoreSettings, clock: Arc<dyn Clock>) -> anyhow::Result<Opened> {
@@ -36,6 +43,14 @@ pub(crate) async fn open(settings: &KeyStoreSettings, clock: Arc<dyn Clock>) -> 
                 FsStore::connect(config).await?,
             ))))
         }
+        Backend::Vault(vault) => {
+            let store = VaultStore::connect(vault::config(vault), clock).await?;
+            Ok(Opened::from(Connected::from(Arc::new(store))))
+        }
+        Backend::Aws(aws) => {
+            let store = AwsStore::connect(aws::config(aws), clock).await?;
+            Ok(Opened::from(Connected::from(Arc::new(store))))
+        }
     }
 }
 
@@ -49,7 +64,9 @@ pub(crate) async fn examine(
             let store = EmbeddedStore::examine(embedded_config(embedded)?, clock).await?;
             Ok(Arc::new(store))
         }
-        Backend::Fs(_) => Ok(open(settings, clock).await?.into_connected().store),
+        Backend::Fs(_) | Backend::Vault(_) | Backend::Aws(_) => {
+            Ok(open(settings, clock).await?.into_connected().store)
+        }
     }
 }
 
@@ -64,11 +81,27 @@ pub(crate) fn check(settings: &KeyStoreSettings) -> anyhow::Result<()> {
     if let KeyStoreSettings::Embedded(embedded) = settings {
         return seals(&embedded.seals).map(|_| ());
     }
+    let section = || format!("keystore.{}", settings.kind());
     for file in settings.files() {
-        std::fs::File::open(file)
-            .with_context(|| format!("keystore.{}: cannot read {}", settings.kind(), file.display()))?;
+        readable(file)
+            .with_context(|| format!("cannot read {}", file.display()))
+            .with_context(section)?;
     }
-    backend(settings).map(|_| ())
+    match backend(settings)? {
+        Backend::Vault(vault) => vault::check(vault).with_context(section),
+        Backend::Aws(aws) => aws::check(aws).with_context(section),
+        Backend::Embedded(_) | Backend::Fs(_) => Ok(()),
+    }
+}
+
+/// Whether a file or folder can be opened to be read. Waits for nobody, also if it is a pipe.
+fn readable(path: &Path) -> std::io::Result<()> {
+    rustix::fs::open(
+        path,
+        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    Ok(())
 }
 
 /// The settings of the embedded key store, in its own terms. Reads the seals.
@@ -98,12 +131,17 @@ pub(crate) fn seals(settings: &[SealSettings]) -> anyhow::Result<Seals> {
     settings.iter().map(seal).collect()
 }
 
+/// A secret of the configuration, as key stores take them.
+fn secret(text: &SecretText) -> SecretBytes {
+    SecretBytes::copy_of(text.expose_secret().as_bytes())
+}
+
 /// The file or folder that holds the keys, where that is on this machine, as it was configured.
 pub(crate) fn path(settings: &KeyStoreSettings) -> Option<&Path> {
     match backend(settings) {
         Ok(Backend::Embedded(embedded)) => Some(&embedded.path),
         Ok(Backend::Fs(fs)) => Some(&fs.path),
-        Err(_) => None,
+        Ok(Backend::Vault(_) | Backend::Aws(_)) | Err(_) => None,
     }
 }
 
@@ -111,17 +149,19 @@ pub(crate) fn path(settings: &KeyStoreSettings) -> Option<&Path> {
 enum Backend<'a> {
     Embedded(&'a Embedded),
     Fs(&'a Fs),
+    Vault(&'a Vault),
+    Aws(&'a Aws),
 }
 
 fn backend(settings: &KeyStoreSettings) -> anyhow::Result<Backend<'_>> {
     match settings {
         KeyStoreSettings::Embedded(embedded) => Ok(Backend::Embedded(embedded)),
         KeyStoreSettings::Fs(fs) => Ok(Backend::Fs(fs)),
-        KeyStoreSettings::Vault(_)
-        | KeyStoreSettings::Fortanix(_)
+        KeyStoreSettings::Vault(vault) => Ok(Backend::Vault(vault)),
+        KeyStoreSettings::Aws(aws) => Ok(Backend::Aws(aws)),
+        KeyStoreSettings::Fortanix(_)
         | KeyStoreSettings::Gemalto(_)
         | KeyStoreSettings::Gcp(_)
-        | KeyStoreSettings::Aws(_)
         | KeyStoreSettings::Azure(_)
         | KeyStoreSettings::Entrust(_) => bail!(unbuilt(settings)),
     }
@@ -129,7 +169,8 @@ fn backend(settings: &KeyStoreSettings) -> anyhow::Result<Backend<'_>> {
 
 fn unbuilt(settings: &KeyStoreSettings) -> String {
     format!(
-        "keystore.{} is configured, but this build has no such backend yet: it has keystore.embedded and keystore.fs",
+        "keystore.{} is configured, but this build has no such backend yet: it has keystore.embedded, keystore.fs, \
+         keystore.vault and keystore.aws.secretsmanager",
         settings.kind()
     )
 }

@@ -16,6 +16,8 @@ mod init;
 mod kes;
 mod migrate;
 mod server;
+mod services;
 mod stopping;
 mod store;
+mod stores;
 mod terminal;

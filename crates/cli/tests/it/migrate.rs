@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::daemon::Daemon;
 use crate::kes::{Ran, command, fail, run, succeed};
+use crate::services::{Mount, Region, vault};
 use crate::terminal;
 
 /// A folder with the configurations `fs-1.yml`, `fs-2.yml` and `embedded.yml` of key stores that are not there yet. The
@@ -132,6 +133,109 @@ fn keys_of_every_release_come_out_as_they_went_in() {
         let mode = stores.keys(2).join(name).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
+}
+
+#[test]
+fn keys_go_through_vault_and_aws_and_come_out_as_they_went_in() {
+    let stores = Stores::new();
+    let (v2, v1, region) = (Mount::new(2), Mount::new(1), Region::new());
+    for (file, keystore) in [
+        ("vault-2.yml", v2.keystore("")),
+        ("vault-1.yml", v1.keystore("")),
+        ("aws.yml", region.keystore()),
+    ] {
+        fs::write(stores.path().join(file), keystore).unwrap();
+    }
+    let all = fixtures();
+    for (name, value) in &all {
+        stores.put(1, name, value);
+    }
+    let count = all.len();
+    let route = ["fs-1", "vault-2", "aws", "vault-1", "embedded", "fs-2"];
+    for (from, to) in route.iter().zip(&route[1..]) {
+        let line = format!("--from {from}.yml --to {to}.yml --quiet");
+        printed(&stores.migrate(&line), &format!("Copied {count} keys\n"));
+        // The whole way again, and nothing changes.
+        printed(
+            &stores.migrate(&format!("{line} --merge")),
+            &format!("Copied 0 keys; {count} were there already\n"),
+        );
+    }
+    for (name, value) in &all {
+        for stored in [v2.get(name), v1.get(name), region.get(name)] {
+            assert_eq!(&stored, value, "{name}");
+        }
+    }
+    assert_eq!(stores.contents(2), all);
+}
+
+#[test]
+fn a_key_of_vault_or_aws_is_replaced_only_by_force() {
+    let (mount, region) = (Mount::new(2), Region::new());
+    let in_vault: &dyn Fn(&str) -> Vec<u8> = &|name| mount.get(name);
+    let in_aws: &dyn Fn(&str) -> Vec<u8> = &|name| region.get(name);
+    for (keystore, get) in [(mount.keystore(""), in_vault), (region.keystore(), in_aws)] {
+        let stores = Stores::new();
+        fs::write(stores.path().join("target.yml"), keystore).unwrap();
+        for name in ["a", "b", "c"] {
+            stores.put(1, name, name.as_bytes());
+        }
+        let line = |options: &str| format!("--from fs-1.yml --to target.yml {options}");
+        printed(&stores.migrate(&line("-q b")), "Copied 1 key\n");
+        stores.put(1, "b", b"another");
+        let refused = stores.migrate(&line("-q"));
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(refused.stderr.starts_with("Error: key 'b': "), "{refused:?}");
+        let differs = stores.migrate(&line("-q --merge"));
+        assert_eq!(
+            differs.stderr,
+            "Error: key 'b': the target has another key of this name\n"
+        );
+        assert_eq!(get("b"), b"b");
+
+        printed(
+            &stores.migrate(&line("--force --dry-run")),
+            "replace b\nWould copy 0 keys, would replace 1; 2 were there already\n",
+        );
+        assert_eq!(get("b"), b"b");
+        printed(
+            &stores.migrate(&line("-q --force")),
+            "Copied 0 keys, replaced 1; 2 were there already\n",
+        );
+        assert_eq!(get("b"), b"another");
+    }
+}
+
+#[test]
+fn what_else_is_in_vault_and_aws_is_left_alone() {
+    let (mount, region) = (Mount::new(2), Region::new());
+    let stores = Stores::new();
+    for (file, keystore) in [("vault.yml", mount.keystore("")), ("aws.yml", region.keystore())] {
+        fs::write(stores.path().join(file), keystore).unwrap();
+    }
+    mount.put("key", b"value");
+    // Other programs have their own there.
+    mount.put("some.thing", b"else");
+    let folder = format!("{}/data/folder/key", mount.name);
+    vault()
+        .root("PUT", &folder, serde_json::json!({"data": {"a": "b"}}))
+        .unwrap();
+    printed(
+        &stores.migrate("--from vault.yml --to aws.yml -q"),
+        "Copied 1 key\n",
+    );
+    region.put("some/thing", b"else");
+    printed(
+        &stores.migrate("--from aws.yml --to fs-2.yml -q"),
+        "Copied 1 key\n",
+    );
+    assert_eq!(stores.contents(2), [("key".to_owned(), b"value".to_vec())]);
+
+    // One place, whoever asks.
+    let token = mount.keystore_by("token: {file: token}", "");
+    fs::write(stores.path().join("same.yml"), token).unwrap();
+    let error = fail(stores.path(), &words("--from vault.yml --to same.yml"));
+    assert!(error.contains("the same key store"), "{error}");
 }
 
 #[test]
@@ -398,7 +502,9 @@ fn a_configuration_is_read_for_its_key_store_alone() {
     .unwrap();
     let error = fail(dir, &words("--from fs-1.yml --to vault.yml"));
     assert!(
-        error.contains("keystore.vault") && !error.contains("very-secret"),
+        error.starts_with("the target: ")
+            && error.contains("https://127.0.0.1:1")
+            && !error.contains("very-secret"),
         "{error}"
     );
 }

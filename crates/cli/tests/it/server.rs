@@ -427,16 +427,16 @@ fn a_check_reads_the_tls_files() {
 fn a_key_store_that_is_not_built_is_named() {
     let dir = tutorial();
     let config = fs::read_to_string(dir.path().join("config.yml")).unwrap();
-    let aws = "  aws:\n    secretsmanager:\n      endpoint: secretsmanager.us-east-2.amazonaws.com\n      region: us-east-2\n";
+    let azure = "  azure:\n    keyvault:\n      endpoint: https://my-instance.vault.azure.net\n";
     fs::write(
         dir.path().join("config.yml"),
-        config.replace("  fs:\n    path: keys\n", aws),
+        config.replace("  fs:\n    path: keys\n", azure),
     )
     .unwrap();
     let error = fail(dir.path(), &["server", "--config", "config.yml"]);
     assert!(
-        error
-            .starts_with("keystore.aws.secretsmanager is configured, but this build has no such backend yet"),
+        error.starts_with("keystore.azure.keyvault is configured, but this build has no such backend yet")
+            && error.contains("keystore.vault"),
         "{error}"
     );
 }

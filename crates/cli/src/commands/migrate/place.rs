@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use kes_config::KeyStoreSettings;
+use kes_config::keystore::Vault;
 use kes_crypto::SecretBytes;
 use kes_keystore::{EntryName, StoreError};
 use kes_keystore_embedded::EmbeddedStore;
@@ -27,12 +28,42 @@ fn resolved(settings: &KeyStoreSettings) -> Option<PathBuf> {
         .or(Some(absolute))
 }
 
-/// Whether both are one key store.
+/// Whether both are one key store, as far as the settings tell.
 pub(super) fn are_same(a: &KeyStoreSettings, b: &KeyStoreSettings) -> bool {
-    match (resolved(a), resolved(b)) {
-        (Some(a), Some(b)) => a == b,
-        _ => a == b,
+    match (a, b) {
+        (KeyStoreSettings::Vault(a), KeyStoreSettings::Vault(b)) => entries_of(a) == entries_of(b),
+        // Another account has other credentials.
+        (KeyStoreSettings::Aws(a), KeyStoreSettings::Aws(b)) => {
+            (&a.endpoint, &a.region, &a.credentials) == (&b.endpoint, &b.region, &b.credentials)
+        }
+        _ => match (resolved(a), resolved(b)) {
+            (Some(a), Some(b)) => a == b,
+            _ => a == b,
+        },
     }
+}
+
+/// Where the keys are in Vault, whoever asks for them.
+fn entries_of(vault: &Vault) -> [&str; 4] {
+    let Vault {
+        endpoint,
+        engine,
+        namespace,
+        prefix,
+        version: _,
+        transit: _,
+        login: _,
+        tls: _,
+        ping: _,
+    } = vault;
+    let (namespace, prefix) = (namespace.as_deref(), prefix.as_deref());
+    [
+        endpoint,
+        engine,
+        namespace.unwrap_or_default(),
+        prefix.unwrap_or_default(),
+    ]
+    .map(|text: &str| text.trim_matches('/'))
 }
 
 /// The path of a key store of this machine that is not there, and would be made by connecting.
@@ -112,6 +143,43 @@ mod tests {
         assert!(are_same(&fs(a.clone()), &fs(dir.path().join("a/../link/."))));
         assert!(!are_same(&fs(a), &fs(dir.path().join("b"))));
         assert!(are_same(&fs("x".into()), &fs("./x".into())));
+    }
+
+    fn settings(keystore: &str) -> KeyStoreSettings {
+        let text = format!("keystore: {{{keystore}}}");
+        kes_config::parse_keystore(&text, "kes.yml", &|_| None).unwrap().0
+    }
+
+    #[test]
+    fn one_place_of_a_service_is_one_place_whoever_asks() {
+        let vault = |rest: &str| settings(&format!("vault: {{endpoint: 'https://vault:8200', {rest}}}"));
+        let base = vault("token: {file: a}");
+        for same in [
+            vault("token: {file: b}, version: v2, engine: /kv/, namespace: '', transit: {key: k}"),
+            vault("approle: {id: i, secret: s}, prefix: /"),
+            settings("vault: {endpoint: 'https://vault:8200/', token: {file: a}}"),
+        ] {
+            assert!(are_same(&base, &same), "{same:?}");
+        }
+        for other in [
+            vault("token: {file: a}, engine: kv2"),
+            vault("token: {file: a}, namespace: n"),
+            vault("token: {file: a}, prefix: p"),
+            settings("vault: {endpoint: 'https://vault:8201', token: {file: a}}"),
+            fs("https://vault:8200".into()),
+        ] {
+            assert!(!are_same(&base, &other), "{other:?}");
+        }
+
+        let aws = |rest: &str| settings(&format!("aws: {{secretsmanager: {{region: r{rest}}}}}"));
+        assert!(are_same(&aws(""), &aws(", kmskey: k")));
+        for other in [
+            aws(", endpoint: e"),
+            aws(", credentials: {accesskey: a, secretkey: s}"),
+            settings("aws: {secretsmanager: {region: q}}"),
+        ] {
+            assert!(!are_same(&aws(""), &other), "{other:?}");
+        }
     }
 
     #[test]
