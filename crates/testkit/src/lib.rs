@@ -1,5 +1,7 @@
 //! Test support: certificates, a key store that fails, hangs and lies, a fake of one that the server keeps itself, an
 //! in-process server, a client that checks what every answer must have, and a proxy that fails what is behind it.
+//!
+//! [`trouble`] is the contract of a key store behind a network when the network or the service fails.
 
 mod certs;
 mod fake;
@@ -8,6 +10,7 @@ mod proxy;
 mod raw;
 mod server;
 mod store;
+pub mod trouble;
 
 pub use certs::{Credentials, KeyKind, TestCa};
 pub use fake::{FakeOwnStore, MaintenanceOp, Part};

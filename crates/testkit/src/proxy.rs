@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 use self::wire::Client;
+pub(crate) use self::wire::forward;
 use crate::{Answer, Gate};
 
 /// What becomes of a request.
@@ -60,7 +61,7 @@ pub struct ProxiedRequest {
     pub target: String,
     /// Its headers.
     pub headers: HeaderMap,
-    /// Its body. Those that [`FaultProxy::requests`] gives have none: it would keep many.
+    /// Its body. Those that [`FaultProxy::requests`] gives have none where it is long.
     pub body: Bytes,
     /// When it had come.
     pub at: Instant,
@@ -125,6 +126,8 @@ struct State {
 
 /// How many requests are remembered.
 const REMEMBERED: usize = 100_000;
+/// The longest body that is remembered.
+const SHORT: usize = 512;
 
 impl FaultProxy {
     /// A proxy on a free port in front of the service at `endpoint`, such as `http://127.0.0.1:8200`.
@@ -208,7 +211,7 @@ impl FaultProxy {
         *accepting = Some(Accepting { stop, task });
     }
 
-    /// The latest requests in the order in which they came, without their bodies.
+    /// The latest requests in the order in which they came.
     #[must_use]
     pub fn requests(&self) -> Vec<ProxiedRequest> {
         self.shared.state().requests.iter().cloned().collect()
@@ -365,10 +368,11 @@ impl Shared {
         if state.requests.len() >= REMEMBERED {
             state.requests.pop_front();
         }
-        state.requests.push_back(ProxiedRequest {
-            body: Bytes::new(),
-            ..request.clone()
-        });
+        let mut remembered = request.clone();
+        if remembered.body.len() > SHORT {
+            remembered.body = Bytes::new();
+        }
+        state.requests.push_back(remembered);
         let scripted = state.script.iter().position(|(which, _)| which(request));
         let scripted = scripted.map(|index| state.script.remove(index).1);
         let rule = state.rule.clone();
@@ -436,12 +440,10 @@ impl Shared {
 
     /// The service's answer; one of our own if there is none.
     async fn pass_on(&self, request: &ProxiedRequest) -> Answer {
-        wire::forward(self.upstream, request)
-            .await
-            .unwrap_or_else(|error| {
-                let text = format!("the service behind the proxy does not answer: {error}");
-                Answer::of(502, "text/plain", text)
-            })
+        forward(self.upstream, request).await.unwrap_or_else(|error| {
+            let text = format!("the service behind the proxy does not answer: {error}");
+            Answer::of(502, "text/plain", text)
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

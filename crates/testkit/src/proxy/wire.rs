@@ -157,7 +157,7 @@ pub(super) fn encode(answer: &Answer) -> (Vec<u8>, usize) {
 }
 
 /// Asks the service, on a connection of its own.
-pub(super) async fn forward(service: SocketAddr, request: &ProxiedRequest) -> io::Result<Answer> {
+pub(crate) async fn forward(service: SocketAddr, request: &ProxiedRequest) -> io::Result<Answer> {
     let stream = TcpStream::connect(service).await?;
     stream.set_nodelay(true)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
