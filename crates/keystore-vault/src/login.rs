@@ -89,6 +89,3 @@ fn failed(error: &ApiError, advice: Option<String>) -> LoginError {
         | Problem::BadAnswer(_) => LoginError::refused(problem),
     }
 }
-
-#[cfg(test)]
-mod tests;

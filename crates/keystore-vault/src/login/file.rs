@@ -111,3 +111,61 @@ impl Stamp {
 
 /// The longest file that is read.
 const LONGEST: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &Path) -> SecretFile {
+        SecretFile::new(path.to_owned(), "keystore.vault.token.file")
+    }
+
+    #[tokio::test]
+    async fn white_space_around_a_token_does_not_count() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("token");
+        std::fs::write(&path, "\r\n\t hvs.abc \n\n").expect("a file");
+        let content = file(&path).read().await.expect("a token");
+        assert_eq!(content.text.as_str(), "hvs.abc");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_replaced_looks_different() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, aside) = (folder.path().join("token"), folder.path().join("aside"));
+        std::fs::write(&path, "one").expect("a file");
+        let before = file(&path).read().await.expect("a token").stamp;
+        assert_eq!(file(&path).stamp().await, Some(before));
+        std::fs::write(&aside, "two").expect("a file");
+        std::fs::rename(&aside, &path).expect("replaced");
+        assert_ne!(file(&path).stamp().await, Some(before));
+        std::fs::remove_file(&path).expect("removed");
+        assert_eq!(file(&path).stamp().await, None);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_file_with_a_token_is_refused_by_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("long"), vec![b'x'; LONGEST + 1]).expect("a file");
+        std::fs::write(path("binary"), [0xff, 0xfe]).expect("a file");
+        std::fs::write(path("blank"), " \n").expect("a file");
+        std::fs::create_dir(path("folder")).expect("a folder");
+        for (name, expected) in [
+            ("long", "cannot be read: it is too long for a token"),
+            ("binary", "cannot be read: it is not text"),
+            ("blank", "is empty"),
+            ("folder", "cannot be read: "),
+            ("absent", "cannot be read: "),
+        ] {
+            let Err(error) = file(&path(name)).read().await else {
+                panic!("{name} is no token");
+            };
+            let expected = format!(
+                "the file {} of keystore.vault.token.file {expected}",
+                path(name).display()
+            );
+            assert!(error.to_string().starts_with(&expected), "{error}");
+        }
+    }
+}

@@ -141,3 +141,74 @@ impl Claims {
 fn printable(account: &str) -> String {
     account.chars().filter(|c| !c.is_control()).take(200).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use kes_types::ManualClock;
+
+    use super::*;
+    use crate::path::Path;
+
+    fn mount() -> Mount {
+        Mount {
+            path: Path::fixed("auth/kubernetes"),
+            namespace: None,
+            setting: "keystore.vault.kubernetes.engine",
+        }
+    }
+
+    fn jwt(payload: &str) -> String {
+        let [header, payload] = ["{}", payload].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
+        format!("{header}.{payload}.c2lnbmF0dXJl")
+    }
+
+    /// What is advised after a 403 for this token.
+    async fn advice(jwt: &str) -> String {
+        let token = Jwt::Token(kes_crypto::SecretBytes::copy_of(jwt.as_bytes()));
+        let login = Kubernetes::new("kes".to_owned(), token, Arc::new(ManualClock::default()));
+        login.body().await.expect("a body");
+        login.advice(&mount(), "permission denied", true)
+    }
+
+    #[tokio::test]
+    async fn a_token_that_has_expired_is_told_from_one_that_is_not_accepted() {
+        // The clock stands at the beginning of May 2024.
+        let expired = advice(&jwt(
+            r#"{"sub":"system:serviceaccount:default:kes","exp":1700000000}"#,
+        ))
+        .await;
+        assert!(expired.contains("expired at 2023-11-14 22:13:20"), "{expired}");
+        let foreign = advice(&jwt(
+            r#"{"sub":"system:serviceaccount:default:kes","exp":1800000000}"#,
+        ))
+        .await;
+        assert!(
+            foreign.contains("bound to system:serviceaccount:default:kes"),
+            "{foreign}"
+        );
+        let endless = advice(&jwt("{}")).await;
+        assert!(endless.contains("bound to its service account"), "{endless}");
+    }
+
+    #[tokio::test]
+    async fn what_a_token_says_cannot_spoil_the_error() {
+        let long = format!(r#"{{"sub":"a\nb{}"}}"#, "x".repeat(5_000));
+        let said = advice(&jwt(&long)).await;
+        assert!(!said.contains('\n') && said.len() < 1_000, "{said}");
+        for junk in ["", "junk", "a.b.c", "..", "a.bm90IGpzb24.c"] {
+            let said = advice(junk).await;
+            assert!(said.contains("is not one of a service account"), "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_role_is_named_when_there_is_none() {
+        let token = Jwt::Token(kes_crypto::SecretBytes::copy_of(b"a.b.c"));
+        let login = Kubernetes::new("kes".to_owned(), token, Arc::new(ManualClock::default()));
+        let said = login.advice(&mount(), "invalid role name \"kes\"", false);
+        assert_eq!(
+            said,
+            "there is no role kes at auth/kubernetes: keystore.vault.kubernetes.role names it"
+        );
+    }
+}

@@ -189,3 +189,25 @@ const LOOK: Duration = Duration::from_secs(3);
 
 /// How many namespaces around one are tried.
 const DEEPEST: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_may_be_from_any_namespace_around_that_of_the_engines() {
+        for (namespace, expected) in [
+            (None, vec![None]),
+            (Some("a"), vec![Some("a"), None]),
+            (Some("a/b/c"), vec![Some("a/b/c"), Some("a/b"), Some("a"), None]),
+            (Some("/a/b/"), vec![Some("a/b"), Some("a"), None]),
+        ] {
+            let namespace = namespace.map(HeaderValue::from_static);
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|name| name.map(HeaderValue::from_static))
+                .collect();
+            assert_eq!(outwards(namespace.as_ref()), expected);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Tokens that end, are revoked, or are short-lived, at a real Vault.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kes_keystore::{KeyStore as _, StoreError};
+use kes_keystore_vault::VaultStore;
+use kes_testkit::{Fault, FaultProxy, ProxiedRequest, until};
+use kes_types::{ManualClock, SystemClock};
+use serde_json::json;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::peer::{Mounts, is_login, is_renewal, name, root, secret, text, vault};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_revoked_by_its_accessor_costs_no_request() {
+    let mounts = Mounts::new(vault());
+    let role = mounts.role(json!({ "token_ttl": "1h" }));
+    let clock = Arc::new(ManualClock::default());
+    let proxy = FaultProxy::start(vault().endpoint());
+    let config = mounts.config(&proxy.endpoint(), mounts.login(&role));
+    let store = VaultStore::connect(config, Arc::clone(&clock) as _)
+        .await
+        .expect("a login");
+    store
+        .create(&name("key"), &secret("value"))
+        .await
+        .expect("created");
+
+    let requests = proxy.requests();
+    let token = requests
+        .iter()
+        .rev()
+        .find_map(|request| request.header("x-vault-token"));
+    let body = json!({ "token": token.expect("a token") });
+    let accessor = text(
+        &root(vault(), "POST", "auth/token/lookup", body),
+        "/data/accessor",
+    );
+    root(
+        vault(),
+        "POST",
+        "auth/token/revoke-accessor",
+        json!({ "accessor": accessor }),
+    );
+    clock.advance(Duration::from_secs(6));
+    let entry = store.get(&name("key")).await.expect("a key");
+    assert_eq!(entry.value.expose_secret(), b"value");
+    assert_eq!(proxy.count_of(is_login), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_permission_does_not_make_one_login_after_another() {
+    let mounts = Mounts::new(vault());
+    let role = mounts.role(json!({ "token_ttl": "1h" }));
+    let policy =
+        json!({ "policy": format!(r#"path "{}/data/*" {{ capabilities = ["create"] }}"#, mounts.kv) });
+    root(vault(), "PUT", &format!("sys/policies/acl/{}", mounts.kv), policy);
+    let clock = Arc::new(ManualClock::default());
+    let proxy = FaultProxy::start(vault().endpoint());
+    let config = mounts.config(&proxy.endpoint(), mounts.login(&role));
+    let store = VaultStore::connect(config, Arc::clone(&clock) as _)
+        .await
+        .expect("a login");
+
+    // A fresh token is not suspected; later one login in ten seconds is made to be sure.
+    for (second, logins) in [
+        (0, 1),
+        (4, 1),
+        (6, 2),
+        (9, 2),
+        (12, 2),
+        (15, 2),
+        (16, 3),
+        (20, 3),
+        (25, 3),
+    ] {
+        let gone = u64::try_from(kes_types::Clock::monotonic(&clock).0.as_secs()).expect("a number");
+        clock.advance(Duration::from_secs(second - gone));
+        for _ in 0..3 {
+            let error = store.get(&name("key")).await.expect_err("not permitted");
+            assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
+        }
+        assert_eq!(proxy.count_of(is_login), logins, "after {second} seconds");
+    }
+}
+
+/// A minute and more of requests would prove no more than these.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_ten_seconds_cost_at_most_one_call_in_eight() {
+    let mounts = Mounts::new(vault());
+    let role = mounts.role(json!({ "token_ttl": "10s" }));
+    let proxy = FaultProxy::start(vault().endpoint());
+    let config = mounts.config(&proxy.endpoint(), mounts.login(&role));
+    let store = VaultStore::connect(config, Arc::new(SystemClock))
+        .await
+        .expect("a login");
+    store
+        .create(&name("key"), &secret("value"))
+        .await
+        .expect("created");
+
+    let auth = |request: &ProxiedRequest| is_login(request) || is_renewal(request);
+    let mut pace = interval(Duration::from_millis(100));
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let began = Instant::now();
+    while proxy.count_of(auth) < 4 {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "three renewals take 24 seconds"
+        );
+        pace.tick().await;
+        store.get(&name("key")).await.expect("a key");
+    }
+    let requests = proxy.requests();
+    let calls: Vec<_> = requests.iter().filter(|request| auth(request)).collect();
+    for pair in calls.windows(2) {
+        let apart = pair[1].at.duration_since(pair[0].at);
+        assert!(
+            apart >= Duration::from_millis(7_900),
+            "{apart:?} between {:?}",
+            pair
+        );
+    }
+    assert_eq!(proxy.count_of(is_login), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_fails_is_repeated_in_time() {
+    let mounts = Mounts::new(vault());
+    let role = mounts.role(json!({ "token_ttl": "10s" }));
+    let proxy = FaultProxy::start(vault().endpoint());
+    proxy.once(is_renewal, Fault::Reset);
+    let config = mounts.config(&proxy.endpoint(), mounts.login(&role));
+    let store = VaultStore::connect(config, Arc::new(SystemClock))
+        .await
+        .expect("a login");
+    store
+        .create(&name("key"), &secret("value"))
+        .await
+        .expect("created");
+    let mut pace = interval(Duration::from_millis(100));
+    until("the renewal is repeated", async || {
+        pace.tick().await;
+        store.get(&name("key")).await.expect("a key");
+        proxy.count_of(is_renewal) == 2
+    })
+    .await;
+    assert_eq!(proxy.count_of(is_login), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_a_store_ends_its_renewals() {
+    let mounts = Mounts::new(vault());
+    let role = mounts.role(json!({ "token_ttl": "2s" }));
+    let proxy = FaultProxy::start(vault().endpoint());
+    let config = mounts.config(&proxy.endpoint(), mounts.login(&role));
+    let store = VaultStore::connect(config, Arc::new(SystemClock))
+        .await
+        .expect("a login");
+    until("a renewal", async || proxy.count_of(is_renewal) > 0).await;
+    store.close().await;
+    let before = proxy.count();
+    // Beyond what would be the next two.
+    let end = tokio::time::timeout(Duration::from_millis(3_500), std::future::pending::<()>()).await;
+    assert!(end.is_err());
+    assert_eq!(proxy.count(), before);
+}
