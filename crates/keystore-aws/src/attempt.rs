@@ -7,7 +7,7 @@ use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::http::HttpResponse;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use kes_keystore::Patience;
-use kes_keystore_http::{Deadline, Retry};
+use kes_keystore_http::{Deadline, Retry, random_fraction};
 use tokio::time::{timeout, timeout_at};
 
 use crate::credentials::CredentialSource;
@@ -106,7 +106,7 @@ impl Attempts<'_> {
                 other
             }
             Kind::Throttled { retry_after } | Kind::Unavailable { retry_after, .. } => {
-                let Some(wait) = self.retry.wait(self.deadline.left(), retry_after, random()) else {
+                let Some(wait) = self.retry.wait(self.deadline.left(), retry_after, random_fraction()) else {
                     return false;
                 };
                 tokio::time::sleep(wait).await;
@@ -168,21 +168,12 @@ impl Pauses {
 
     /// Waits, unless the time `left` would be over then: `false`.
     pub(crate) async fn pause(&mut self, left: Duration) -> bool {
-        let wait = self.next.min(self.longest).mul_f64(0.5 + random() / 2.0);
+        let wait = self.next.min(self.longest).mul_f64(0.5 + random_fraction() / 2.0);
         self.next = self.next.saturating_mul(2);
         if wait >= left {
             return false;
         }
         tokio::time::sleep(wait).await;
         true
-    }
-}
-
-/// From 0 to 1. Without randomness the waits are the longest.
-fn random() -> f64 {
-    let mut bytes = [0; 4];
-    match kes_crypto::fill_random(&mut bytes) {
-        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
-        Err(_) => 1.0,
     }
 }

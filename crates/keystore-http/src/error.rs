@@ -34,6 +34,12 @@ pub enum Failure {
 pub struct SendError {
     failure: Failure,
     may_have_arrived: bool,
+    /// In one piece, since the errors of others hold this one.
+    text: Box<Text>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Text {
     host: String,
     cause: String,
     remedy: Option<String>,
@@ -95,23 +101,12 @@ impl SendError {
         } else {
             format!("no answer within {spent:?}{}", place.through_proxy())
         };
-        Self {
-            failure: Failure::Timeout,
-            may_have_arrived: !spent.is_zero(),
-            host: place.host,
-            cause,
-            remedy: None,
-        }
+        Self::new(Failure::Timeout, !spent.is_zero(), place, cause, None)
     }
 
     pub(crate) fn too_large(place: Place<'_>, limit: usize) -> Self {
-        Self {
-            failure: Failure::TooLarge,
-            may_have_arrived: true,
-            host: place.host,
-            cause: format!("the answer is longer than {limit} bytes"),
-            remedy: None,
-        }
+        let cause = format!("the answer is longer than {limit} bytes");
+        Self::new(Failure::TooLarge, true, place, cause, None)
     }
 
     /// What the HTTP library says, while the request was sent or the answer was read.
@@ -141,20 +136,33 @@ impl SendError {
             let cause = format!("the connection ended before the answer did: {}", told.last);
             (Failure::Closed, true, cause + &place.through_proxy(), None)
         };
+        Self::new(failure, may_have_arrived, place, cause, remedy)
+    }
+
+    fn new(
+        failure: Failure,
+        may_have_arrived: bool,
+        place: Place<'_>,
+        cause: String,
+        remedy: Option<String>,
+    ) -> Self {
         Self {
             failure,
             may_have_arrived,
-            host: place.host,
-            cause,
-            remedy,
+            text: Box::new(Text {
+                host: place.host,
+                cause,
+                remedy,
+            }),
         }
     }
 }
 
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.host, self.cause)?;
-        if let Some(remedy) = &self.remedy {
+        let Text { host, cause, remedy } = &*self.text;
+        write!(f, "{host}: {cause}")?;
+        if let Some(remedy) = remedy {
             write!(f, "; {remedy}")?;
         }
         Ok(())

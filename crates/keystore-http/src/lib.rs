@@ -15,7 +15,7 @@ pub use error::{Failure, SendError};
 pub use http::{BadHttp, Http, HttpSettings};
 pub use proxy::Proxies;
 pub use request::{BadRequest, LIST_LIMIT, Request};
-pub use retry::{Again, Retry, retrying};
+pub use retry::{Again, Retry, random_fraction};
 
 pub use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub use ::http::{Method, StatusCode};

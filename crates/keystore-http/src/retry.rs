@@ -47,39 +47,26 @@ impl Retry {
         let wait = asked.unwrap_or_default().saturating_add(spread);
         (wait < left).then_some(wait)
     }
-}
 
-/// Runs `attempt`, with the time that it may take, until it succeeds, or until `again` or the patience says stop. The last
-/// failure is the answer. The waits end when the future is dropped.
-///
-/// # Errors
-/// The failure of the last attempt.
-pub async fn retrying<T, E>(
-    patience: &Patience,
-    deadline: &Deadline,
-    mut attempt: impl AsyncFnMut(Duration) -> Result<T, E>,
-    again: impl Fn(&E) -> Again,
-) -> Result<T, E> {
-    let mut retry = Retry::new(patience);
-    loop {
-        let error = match attempt(deadline.attempt()).await {
-            Ok(done) => return Ok(done),
-            Err(error) => error,
-        };
-        let asked = match again(&error) {
-            Again::Stop => return Err(error),
+    /// Waits before the next attempt of an operation whose last one failed. `false` if there must not be one. The wait ends
+    /// when the future is dropped.
+    pub async fn pause(&mut self, deadline: &Deadline, again: Again) -> bool {
+        let asked = match again {
+            Again::Stop => return false,
             Again::Wait => None,
             Again::After(wait) => Some(wait),
         };
-        let Some(wait) = retry.wait(deadline.left(), asked, random()) else {
-            return Err(error);
+        let Some(wait) = self.wait(deadline.left(), asked, random_fraction()) else {
+            return false;
         };
         tokio::time::sleep(wait).await;
+        true
     }
 }
 
-/// From 0 to 1. Without randomness the wait is the longest.
-fn random() -> f64 {
+/// From 0 to 1, for what must not happen everywhere at once. Without randomness it is 1.
+#[must_use]
+pub fn random_fraction() -> f64 {
     let mut bytes = [0; 4];
     match kes_crypto::fill_random(&mut bytes) {
         Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
@@ -145,24 +132,18 @@ mod tests {
     /// How often an operation is tried that fails each time, and how long it takes.
     async fn failing(patience: &Patience, attempt: Duration, again: Again) -> (u32, Duration) {
         let (start, deadline) = (tokio::time::Instant::now(), Deadline::of(patience));
-        let mut tries = 0;
-        let result: Result<(), u32> = retrying(
-            patience,
-            &deadline,
-            async |timeout| {
-                tries += 1;
-                tokio::time::sleep(attempt.min(timeout)).await;
-                Err(tries)
-            },
-            |_| again,
-        )
-        .await;
-        assert_eq!(result, Err(tries));
-        (tries, start.elapsed())
+        let (mut retry, mut tries) = (Retry::new(patience), 0);
+        loop {
+            tries += 1;
+            tokio::time::sleep(attempt.min(deadline.attempt())).await;
+            if !retry.pause(&deadline, again).await {
+                return (tries, start.elapsed());
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_operation_ends_in_time_with_its_last_failure() {
+    async fn an_operation_ends_in_time() {
         let (tries, took) = failing(&PATIENCE, Duration::ZERO, Again::Wait).await;
         assert_eq!(tries, 6);
         assert!(took <= ms(3500), "{took:?}");
@@ -171,32 +152,19 @@ mod tests {
         assert_eq!(tries, 2);
         assert!(took <= PATIENCE.operation, "{took:?}");
 
-        assert_eq!(failing(&PATIENCE, ms(1), Again::Stop).await.0, 1);
-        assert_eq!(
-            failing(&PATIENCE, ms(1), Again::After(PATIENCE.operation))
-                .await
-                .0,
-            1
-        );
         let (tries, took) = failing(&PATIENCE, ms(1), Again::After(ms(3000))).await;
-        assert!((2..=3).contains(&tries), "{tries}");
-        assert!(took >= ms(3000), "{took:?}");
+        assert_eq!(tries, 3);
+        assert!(took >= ms(6000), "{took:?}");
+
+        for again in [Again::Stop, Again::After(PATIENCE.operation)] {
+            assert_eq!(failing(&PATIENCE, ms(1), again).await, (1, ms(1)), "{again:?}");
+        }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_operation_that_succeeds_is_done() {
-        let mut tries = 0;
-        let deadline = Deadline::of(&PATIENCE);
-        let result: Result<u32, ()> = retrying(
-            &PATIENCE,
-            &deadline,
-            async |_| {
-                tries += 1;
-                if tries == 3 { Ok(tries) } else { Err(()) }
-            },
-            |()| Again::Wait,
-        )
-        .await;
-        assert_eq!(result, Ok(3));
+    #[test]
+    fn a_fraction_is_between_nothing_and_all() {
+        for _ in 0..100 {
+            assert!((0.0..=1.0).contains(&random_fraction()));
+        }
     }
 }
