@@ -7,7 +7,7 @@ use kes_types::Clock;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
-use super::grant::{Authority, Grant, LoginError, Token};
+use super::grant::{Authority, Grant, LoginError, LoginFailure, Token};
 use super::life::{Life, Offer, Step, Urgency, Verdict, Waiting};
 
 /// What to do about a 403.
@@ -185,6 +185,7 @@ impl Shared {
 #[derive(Debug, Default)]
 struct Trouble {
     told: Option<LoginError>,
+    told_of_renewals: bool,
 }
 
 impl Trouble {
@@ -212,9 +213,19 @@ impl Trouble {
         }
     }
 
-    fn renewed(&self, outcome: &Result<Grant, LoginError>) {
+    fn renewed(&mut self, outcome: &Result<Grant, LoginError>) {
         match outcome {
-            Ok(grant) => tracing::debug!(lease = ?grant.lease, "renewed the token of Vault"),
+            Ok(grant) => {
+                self.told_of_renewals = false;
+                tracing::debug!(lease = ?grant.lease, "renewed the token of Vault");
+            }
+            Err(error) if error.kind() == LoginFailure::Refused && !self.told_of_renewals => {
+                self.told_of_renewals = true;
+                tracing::info!(
+                    %error,
+                    "Vault does not renew the token, so a login follows; its policy 'default' permits renewals"
+                );
+            }
             Err(error) => tracing::debug!(%error, "did not renew the token of Vault"),
         }
     }

@@ -713,3 +713,122 @@ fn short_tokens_with_a_short_longest_life_are_never_offered_dead() {
         );
     }
 }
+
+/// Numbers that look random and are the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// Whatever Vault answers, whenever requests come and are refused, and however time jumps: no token is offered after its end,
+/// refusals do not make more logins than they may, and there is always a next attempt, soon.
+#[test]
+fn no_order_of_events_leaves_a_session_stuck_or_with_a_dead_token() {
+    for seed in 1..3_000u64 {
+        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let lease = [0, 1, 2, 10, 40, 3_600][usize::try_from(dice.below(6)).expect("small")];
+        let mut life = Life::new(grant("t0", lease, dice.below(2) == 0), at(0));
+        let mut ends = vec![(lease != 0).then(|| at(lease))];
+        let mut now = at(0);
+        let mut under_way: Option<(Step, Monotonic)> = None;
+        let mut sealed = false;
+        let mut on_demand: Vec<Monotonic> = Vec::new();
+
+        for _ in 0..400 {
+            now = later(
+                now,
+                match dice.below(40) {
+                    0 => Duration::from_secs(dice.below(10_000)),
+                    1..10 => Duration::from_secs(dice.below(20)),
+                    _ => Duration::from_millis(dice.below(2_000)),
+                },
+            );
+            match dice.below(10) {
+                0 => {
+                    sealed = dice.below(2) == 0;
+                    life.set_sealed(sealed, now);
+                }
+                1 => life.changed(now),
+                2..4 => {
+                    if let Offer::Token(token) = life.offer(now) {
+                        let wanted = life.wanted;
+                        match life.refused(now, &token, None) {
+                            Verdict::Repeat(other) => assert_ne!(other.number(), token.number()),
+                            Verdict::Wait(_) if wanted != life.wanted => on_demand.push(now),
+                            Verdict::Wait(_) | Verdict::Denied | Verdict::Failed(_) => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+            if let Offer::Token(token) = life.offer(now) {
+                let index: usize = name(&token)[1..].parse().expect("a number");
+                let end = ends[index];
+                assert!(
+                    end.is_none_or(|end| now < end),
+                    "seed {seed}: {token:?} at {now:?}"
+                );
+            }
+            match under_way.take() {
+                None => match life.step(now) {
+                    Step::Wait(until) => {
+                        let dead = life.held.has_ended(now);
+                        let soon = until.is_some_and(|until| until.since(now) <= LONGEST);
+                        assert!(!dead || sealed || soon, "seed {seed}: stuck at {now:?}");
+                    }
+                    begun => {
+                        assert!(!sealed, "seed {seed}: asked while sealed");
+                        under_way = Some((begun, now));
+                    }
+                },
+                Some((work, asked)) if dice.below(3) == 0 => {
+                    assert!(
+                        matches!(life.step(now), Step::Wait(None)),
+                        "seed {seed}: two at once"
+                    );
+                    under_way = Some((work, asked));
+                }
+                Some((work, asked)) => {
+                    let given = if dice.below(4) == 0 {
+                        dice.below(lease + 1)
+                    } else {
+                        lease
+                    };
+                    let end = (given != 0).then(|| later(asked, Duration::from_secs(given)));
+                    let error = match dice.below(6) {
+                        0 => Some(no_answer()),
+                        1 => Some(LoginError::refused("no")),
+                        _ => None,
+                    };
+                    match (work, error) {
+                        (Step::Login(_), Some(error)) => life.logged_in(now, Err(error)),
+                        (Step::Login(_), None) => {
+                            let token = format!("t{}", ends.len());
+                            ends.push(end);
+                            life.logged_in(now, Ok(grant(&token, given, dice.below(2) == 0)));
+                        }
+                        (Step::Renew(_, _), Some(error)) => life.renewed(now, Err(error)),
+                        (Step::Renew(token, _), None) => {
+                            let index: usize = name(&token)[1..].parse().expect("a number");
+                            let mut renewal = grant("x", given, dice.below(4) != 0);
+                            renewal.secret = token.header();
+                            // For no time at all: it ends within the second.
+                            ends[index] = Some(end.unwrap_or(asked));
+                            life.renewed(now, Ok(renewal));
+                        }
+                        (Step::Wait(_), _) => unreachable!("nothing is under way"),
+                    }
+                }
+            }
+        }
+        for pair in on_demand.windows(2) {
+            assert!(pair[1].since(pair[0]) >= APART, "seed {seed}: {pair:?}");
+        }
+    }
+}
