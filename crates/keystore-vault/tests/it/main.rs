@@ -1,0 +1,18 @@
+//! The key store in Vault from outside: against a real Vault, and against scripted answers for what that cannot do.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests panic as the tests do")]
+
+mod creates;
+mod errors;
+mod fake;
+mod kubernetes;
+mod kv;
+mod load;
+mod login;
+mod nodes;
+mod peer;
+mod promises;
+mod rig;
+mod sealing;
+mod tokens;
+mod transit;
