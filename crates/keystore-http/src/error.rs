@@ -50,6 +50,8 @@ struct Text {
 pub(crate) struct Place<'a> {
     /// Host and port of the server.
     pub(crate) host: String,
+    /// Whether it is asked without TLS.
+    pub(crate) is_plain: bool,
     /// Host and port of the proxy in between.
     pub(crate) proxy: Option<String>,
     /// How long a connection may take.
@@ -131,7 +133,9 @@ impl SendError {
             (failure, false, cause + &place.through_proxy(), None)
         } else if told.is_parse {
             let cause = format!("the answer is not HTTP: {}", told.last);
-            (Failure::Protocol, true, cause, None)
+            let remedy = "if it speaks TLS, its address begins with https://";
+            let remedy = place.is_plain.then(|| remedy.to_owned());
+            (Failure::Protocol, true, cause, remedy)
         } else {
             let cause = format!("the connection ended before the answer did: {}", told.last);
             (Failure::Closed, true, cause + &place.through_proxy(), None)

@@ -164,6 +164,7 @@ impl Http {
     fn place(&self, url: &Url) -> Place<'_> {
         Place {
             host: host_of(url),
+            is_plain: url.scheme() == "http",
             proxy: proxy_of(&self.shared.proxies, url),
             connect_timeout: self.shared.connect_timeout,
             tls: &self.shared.tls,

@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kes_crypto::pem;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
@@ -121,15 +120,6 @@ impl ServerTrust {
     #[must_use]
     pub fn ca(&self) -> Option<&Path> {
         self.ca.as_deref()
-    }
-
-    /// The trusted certificates as PEM, for a library that has its own verification.
-    #[must_use]
-    pub fn to_pem(&self) -> String {
-        let blocks = self.roots.iter();
-        blocks
-            .map(|root| pem::encode("CERTIFICATE", root).to_string())
-            .collect()
     }
 
     /// What verifies servers for rustls.

@@ -122,7 +122,12 @@ async fn the_answer_is_not_http() {
     let error = fails(&http(), server.url("/"), PATIENCE).await;
     assert_eq!(error.failure(), Failure::Protocol, "{error}");
     assert!(error.may_have_arrived());
-    assert!(error.to_string().contains("the answer is not HTTP: "), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("the answer is not HTTP: "), "{text}");
+    assert!(
+        text.ends_with("; if it speaks TLS, its address begins with https://"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
