@@ -33,6 +33,8 @@ pub(super) struct KesSettings<'a> {
     pub(super) policy: Option<Policy<'a>>,
     /// How long keys stay in the cache: at most, and unused.
     pub(super) expiry: (&'a str, &'a str),
+    /// The section `keystore`.
+    pub(super) keystore: &'a str,
 }
 
 /// Rules and the identity they are for.
@@ -51,8 +53,8 @@ impl Policy<'_> {
 }
 
 impl KesServer {
-    /// A server on a folder of keys with its configuration written, not yet started.
-    pub(super) fn on_folder(name: &'static str, folder: &Path, settings: &KesSettings<'_>) -> Result<Self> {
+    /// A server with its configuration written, not yet started.
+    pub(super) fn by_hand(name: &'static str, folder: &Path, settings: &KesSettings<'_>) -> Result<Self> {
         let config = folder.join(format!("{name}.yml"));
         let server = Self {
             name,
@@ -93,13 +95,13 @@ impl KesServer {
             admin,
             policy,
             expiry: (any, unused),
+            keystore,
         } = settings;
         let folder = self.folder.display();
         let policy = policy.map_or_else(String::new, |policy| policy.yaml());
         format!(
             "address: 127.0.0.1:{port}\nadmin:\n  identity: {admin}\ntls:\n  key: {folder}/server.key\n  cert: {folder}/server.crt\n\
-             {policy}cache:\n  expiry:\n    any: {any}\n    unused: {unused}\nlog:\n  error: on\n  audit: on\n\
-             keystore:\n  fs:\n    path: {folder}/keys\n",
+             {policy}cache:\n  expiry:\n    any: {any}\n    unused: {unused}\nlog:\n  error: on\n  audit: on\n{keystore}",
             port = self.port,
         )
     }
@@ -146,8 +148,9 @@ impl KesServer {
         format!("https://127.0.0.1:{}", self.port)
     }
 
-    pub(super) const fn runs(&self) -> bool {
-        self.process.is_some()
+    pub(super) fn runs(&mut self) -> bool {
+        let process = self.process.as_mut();
+        process.is_some_and(|process| process.check_alive().is_ok())
     }
 
     /// Starts the server and waits until it listens.

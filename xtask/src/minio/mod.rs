@@ -9,6 +9,7 @@ mod mc;
 mod objects;
 mod one_server;
 mod pasted;
+mod store;
 mod two_servers;
 mod variants;
 mod world;
@@ -17,7 +18,8 @@ use std::rc::Rc;
 
 use anyhow::Result;
 
-use self::world::{Access, Layout, Store, Tools, World};
+use self::store::Store;
+use self::world::{Access, Layout, Tools, World};
 use crate::cargo;
 use crate::peers::Peers;
 use crate::report::Report;
@@ -42,37 +44,46 @@ const ON_FOLDER_BY_POLICY: Run = (Access::DocumentedPolicy, Store::Fs);
 const EMBEDDED: Run = (Access::Admin, Store::Embedded);
 /// With a policy added to what the server wrote.
 const EMBEDDED_BY_POLICY: Run = (Access::DocumentedPolicy, Store::Embedded);
+const AWS: Run = (Access::Admin, Store::Aws);
+const AWS_BY_POLICY: Run = (Access::DocumentedPolicy, Store::Aws);
+const VAULT: Run = (Access::Admin, Store::Vault);
+const VAULT_BY_POLICY: Run = (Access::DocumentedPolicy, Store::Vault);
 
 const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "one-server",
         layout: Layout::ONE_SERVER,
-        runs: &[ON_FOLDER, ON_FOLDER_BY_POLICY, EMBEDDED],
+        runs: &[ON_FOLDER, ON_FOLDER_BY_POLICY, EMBEDDED, AWS, VAULT_BY_POLICY],
         steps: one_server::STEPS,
     },
     Scenario {
         name: "two-servers",
         layout: Layout::TWO_SERVERS,
         // An embedded store has one server.
-        runs: &[ON_FOLDER, ON_FOLDER_BY_POLICY],
+        runs: &[ON_FOLDER, ON_FOLDER_BY_POLICY, VAULT],
         steps: two_servers::STEPS,
     },
     Scenario {
         name: "auto-encryption",
         layout: Layout::AUTO_ENCRYPTION,
-        runs: &[ON_FOLDER, ON_FOLDER_BY_POLICY, EMBEDDED_BY_POLICY],
+        runs: &[ON_FOLDER, ON_FOLDER_BY_POLICY, EMBEDDED_BY_POLICY, AWS],
         steps: variants::AUTO_ENCRYPTION,
     },
     Scenario {
         name: "api-key",
         layout: Layout::API_KEY,
-        runs: &[ON_FOLDER, ON_FOLDER_BY_POLICY, EMBEDDED_BY_POLICY],
+        runs: &[
+            ON_FOLDER,
+            ON_FOLDER_BY_POLICY,
+            EMBEDDED_BY_POLICY,
+            VAULT_BY_POLICY,
+        ],
         steps: variants::API_KEY,
     },
     Scenario {
         name: "limits",
         layout: Layout::ONE_SERVER,
-        runs: &[ON_FOLDER_BY_POLICY, EMBEDDED_BY_POLICY],
+        runs: &[ON_FOLDER_BY_POLICY, EMBEDDED_BY_POLICY, AWS_BY_POLICY],
         steps: variants::POLICY_LIMITS,
     },
 ];
@@ -121,7 +132,8 @@ pub(crate) fn run(report: &mut Report, only: Option<&str>) {
     }
 }
 
-/// Runs the steps in order. A step that fails does not stop those after it, but nothing runs on servers that never started.
+/// Runs the steps in order. A step that fails does not stop those after it, which find running what it has stopped; but nothing
+/// runs on servers that never started.
 fn scenario(report: &mut Report, name: &str, world: Result<World>, steps: &[Step]) {
     let mut world = world;
     let prepared = report.step(
@@ -134,7 +146,7 @@ fn scenario(report: &mut Report, name: &str, world: Result<World>, steps: &[Step
         evidence,
     );
     for (step, run) in steps {
-        report.step(
+        let passed = report.step(
             &format!("{name}: {step}"),
             &mut world,
             |world| match world {
@@ -143,6 +155,11 @@ fn scenario(report: &mut Report, name: &str, world: Result<World>, steps: &[Step
             },
             |world| if prepared { evidence(world) } else { String::new() },
         );
+        if let (false, true, Ok(world)) = (passed, prepared, &mut world)
+            && let Err(error) = world.start()
+        {
+            println!("{name}: what the step has stopped does not start again: {error:#}");
+        }
     }
 }
 

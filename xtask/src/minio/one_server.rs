@@ -4,7 +4,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::kes::AuditEvent;
 use super::objects::{self, read_again, round_trip};
-use super::world::{DEFAULT_KEY, Store, World};
+use super::store::Store;
+use super::world::{DEFAULT_KEY, World};
 use super::{Step, files, mc};
 use crate::process::{PATIENCE, wait_until};
 
@@ -39,7 +40,7 @@ fn the_default_key_exists(world: &mut World) -> Result<()> {
         world.audited(&format!("/v1/key/create/{DEFAULT_KEY}"))? == 1,
         "the audit has no event of its creation"
     );
-    Ok(())
+    world.keys.check_key(DEFAULT_KEY)
 }
 
 fn key_status(world: &mut World) -> Result<()> {
@@ -232,7 +233,7 @@ fn deleted_key(world: &mut World) -> Result<()> {
     objects::unreadable(world, "m/doomed/object")?;
     let create = ["admin", "kms", "key", "create", "m", "doomed"];
     match world.store {
-        Store::Fs => {
+        Store::Fs | Store::Aws | Store::Vault => {
             // A new key of that name is another key.
             world.mc.ok(&create)?;
             objects::unreadable(world, "m/doomed/object")?;

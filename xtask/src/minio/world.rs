@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::kes::{AuditEvent, Credentials, KesCli, KesServer, KesSettings, Policy, local};
 use super::mc::Mc;
 use super::pasted::Pasted;
+use super::store::{Place, Store};
 use crate::process::{PATIENCE, Server, file_tail, free_port, http_status, wait_until};
 
 /// The executables.
@@ -61,25 +62,6 @@ impl fmt::Display for Access {
     }
 }
 
-/// Where KES keeps its keys, and how it comes to be set up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Store {
-    /// A folder. The configuration is written by hand.
-    Fs,
-    /// The embedded store of `kes server --init`, which makes its configuration itself and prints what its users need.
-    Embedded,
-}
-
-/// What is added to the name of a scenario.
-impl fmt::Display for Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Fs => "",
-            Self::Embedded => " embedded",
-        })
-    }
-}
-
 /// Which servers run, and how MinIO is told about them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
@@ -123,6 +105,7 @@ pub(super) struct World {
     tools: Rc<Tools>,
     layout: Layout,
     pub(super) store: Store,
+    pub(super) keys: Place,
     pub(super) kes: Vec<KesServer>,
     /// The command line with MinIO's identity.
     pub(super) as_minio: KesCli,
@@ -160,14 +143,22 @@ impl World {
             .tempdir()
             .context("making a temporary folder")?;
         let path = folder.path();
+        let keys = match store {
+            Store::Fs => Place::folder(path),
+            Store::Embedded => Place::chosen_by_kes(),
+            Store::Aws => Place::aws()?,
+            Store::Vault => Place::vault()?,
+        };
         let Parties {
             kes,
             minio,
             admin,
             pasted,
         } = match store {
-            Store::Fs => Parties::on_folder(tools, path, access, layout)?,
             Store::Embedded => Parties::from_nothing(tools, path, access, layout)?,
+            Store::Fs | Store::Aws | Store::Vault => {
+                Parties::by_hand(tools, path, access, layout, &keys.yaml)?
+            }
         };
         let cli = |credentials| KesCli {
             executable: tools.kes.clone(),
@@ -179,6 +170,7 @@ impl World {
             tools: Rc::clone(tools),
             layout,
             store,
+            keys,
             kes,
             as_minio: cli(minio.credentials),
             minio_identity: minio.identity,
@@ -197,12 +189,16 @@ impl World {
         })
     }
 
-    /// Starts every server for the first time.
+    /// Starts every server that does not run.
     pub(super) fn start(&mut self) -> Result<()> {
         for index in 0..self.kes.len() {
-            if !self.server(index)?.runs() {
+            if !self.server_mut(index)?.runs() {
                 self.start_kes(index)?;
             }
+        }
+        let minio = self.minio.as_mut();
+        if minio.is_some_and(|minio| minio.check_alive().is_ok()) {
+            return Ok(());
         }
         self.start_minio()
     }
@@ -323,8 +319,8 @@ impl World {
 }
 
 impl Parties {
-    /// Servers that share a folder of keys.
-    fn on_folder(tools: &Tools, path: &Path, access: Access, layout: Layout) -> Result<Self> {
+    /// Servers that share a store, with configurations that somebody has written. `keystore` is that section of them.
+    fn by_hand(tools: &Tools, path: &Path, access: Access, layout: Layout, keystore: &str) -> Result<Self> {
         let certificate = |arguments: &[&str]| {
             local(
                 &tools.kes,
@@ -352,8 +348,9 @@ impl Parties {
                 admin: &admin.identity,
                 policy,
                 expiry: *expiry,
+                keystore,
             };
-            KesServer::on_folder(name, path, &settings)
+            KesServer::by_hand(name, path, &settings)
         });
         Ok(Self {
             kes: servers.collect::<Result<_>>()?,
