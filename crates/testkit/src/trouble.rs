@@ -19,6 +19,7 @@ mod bounds;
 mod cold;
 mod creates;
 mod failures;
+mod log;
 mod outage;
 mod secrecy;
 mod served;
@@ -46,6 +47,8 @@ pub use failures::*;
 pub use outage::*;
 pub use secrecy::*;
 pub use served::*;
+
+pub use kes_server::log::chain;
 
 /// The store under examination.
 pub type Subject = Arc<dyn KeyStore>;
@@ -319,7 +322,7 @@ async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
 
 async fn connect(rig: &impl Rig, patience: Patience) -> Subject {
     let connected = ends("connecting", PATIENT.operation, rig.connect(patience)).await;
-    connected.unwrap_or_else(|error| panic!("connecting: {}", kes_server::log::chain(&*error)))
+    connected.unwrap_or_else(|error| panic!("connecting: {}", chain(&*error)))
 }
 
 async fn create(store: &Subject, text: &str) {

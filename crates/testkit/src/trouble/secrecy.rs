@@ -1,16 +1,11 @@
 //! What is told when things go wrong, and what must not be in it.
 
-use std::fs::File;
-use std::io::{Read as _, Seek as _};
-use std::sync::{Mutex, OnceLock};
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::join_all;
-use kes_server::log::{Level, chain};
-use kes_server::{Console, Target};
 use serde_json::json;
 
+use super::log::Log;
 use super::*;
 
 /// No credential and no key is in an error, a log, a `Debug`, an answer or a metric, in whatever form, whatever goes wrong.
@@ -159,40 +154,4 @@ pub(super) fn forms(secret: &[u8]) -> Vec<String> {
     forms.sort();
     forms.dedup();
     forms
-}
-
-/// The error log of the process, with all its levels, in a file.
-struct Log {
-    file: Mutex<File>,
-}
-
-impl Log {
-    fn of_the_process() -> &'static Self {
-        static LOG: OnceLock<Log> = OnceLock::new();
-        LOG.get_or_init(|| {
-            let log = crate::server::error_log();
-            log.set_level(Level::DEBUG);
-            let file = tempfile::tempfile().unwrap();
-            let target = Target::Fd(file.try_clone().unwrap().into());
-            let console: Arc<Console> = Arc::clone(log.console());
-            // Of its own, because the runtime of a test ends with it.
-            std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                runtime.unwrap().block_on(console.run(target)).unwrap();
-            });
-            Self {
-                file: Mutex::new(file),
-            }
-        })
-    }
-
-    async fn text(&self) -> String {
-        crate::server::error_log().console().drained().await;
-        let mut file = self.file.lock().unwrap();
-        let mut text = String::new();
-        // The descriptors share their position, so it goes back to the end by reading all.
-        file.rewind().unwrap();
-        file.read_to_string(&mut text).unwrap();
-        text
-    }
 }
