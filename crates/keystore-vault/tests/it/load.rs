@@ -53,8 +53,6 @@ async fn two_minutes_with_tokens_that_last_ten_seconds_and_thirty_at_most_fail_n
     let (logins, renewals) = (proxy.count_of(is_login), proxy.count_of(is_renewal));
     assert!((4..=8).contains(&logins), "{logins} logins");
     assert!((8..=20).contains(&renewals), "{renewals} renewals");
-    let denied = proxy.count_of(|request| request.header("x-vault-token").is_none());
-    assert!(denied >= logins, "logins carry no token");
 }
 
 async fn requests(store: &VaultStore, key: &str) -> Result<(), StoreError> {

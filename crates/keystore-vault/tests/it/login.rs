@@ -14,7 +14,7 @@ use kes_testkit::{Answer, Fault, FaultProxy, TestCa, until};
 use kes_types::{ManualClock, SystemClock};
 use serde_json::json;
 
-use crate::peer::{Mounts, Role, is_login, is_renewal, name, revoke_tokens, root, secret, text, vault};
+use crate::peer::{Mounts, Role, is_login, is_renewal, name, revoke_tokens, root, secret, text, vault, with};
 
 async fn connect(config: Config) -> VaultStore {
     let connected = VaultStore::connect(config, Arc::new(SystemClock)).await;
@@ -328,8 +328,7 @@ async fn a_certificate_login_over_a_connection_that_shows_none_says_so() {
 
 /// A new token for what a key store needs.
 fn token(mounts: &Mounts, settings: serde_json::Value) -> String {
-    let mut settings = settings;
-    settings["policies"] = json!([mounts.kv]);
+    let settings = with(settings, "policies", &mounts.kv);
     text(
         &root(vault(), "POST", "auth/token/create", settings),
         "/auth/client_token",

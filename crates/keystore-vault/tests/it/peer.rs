@@ -64,9 +64,9 @@ impl Mounts {
     }
 
     /// A role whose tokens may do what a key store needs, with these settings.
-    pub(crate) fn role(&self, mut settings: Value) -> Role {
+    pub(crate) fn role(&self, settings: Value) -> Role {
         let role = format!("auth/{}/role/kes", self.approle);
-        settings["token_policies"] = json!(self.kv);
+        let settings = with(settings, "token_policies", &self.kv);
         root(self.vault, "POST", &role, settings);
         let (status, id) = self
             .vault
@@ -124,6 +124,13 @@ pub(crate) fn revoke_tokens(vault: &Vault, method: &str) {
 /// What Vault answers root.
 pub(crate) fn root(vault: &Vault, method: &str, path: &str, body: Value) -> Value {
     vault.root(method, path, body).expect("root may")
+}
+
+/// These settings and one more.
+pub(crate) fn with(mut settings: Value, name: &str, value: &str) -> Value {
+    let all = settings.as_object_mut().expect("settings");
+    all.insert(name.to_owned(), json!(value));
+    settings
 }
 
 /// The text at `pointer`.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kes_keystore::{KeyStore as _, StoreError};
-use kes_keystore_vault::VaultStore;
+use kes_keystore_vault::{Config, VaultStore};
+use kes_peers::Vault;
 use kes_testkit::{Fault, FaultProxy, ProxiedRequest, until};
-use kes_types::{ManualClock, SystemClock};
+use kes_types::{Clock, ManualClock, SystemClock};
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -75,7 +76,7 @@ async fn a_missing_permission_does_not_make_one_login_after_another() {
         (20, 3),
         (25, 3),
     ] {
-        let gone = u64::try_from(kes_types::Clock::monotonic(&clock).0.as_secs()).expect("a number");
+        let gone = Clock::monotonic(&clock).0.as_secs();
         clock.advance(Duration::from_secs(second - gone));
         for _ in 0..3 {
             let error = store.get(&name("key")).await.expect_err("not permitted");
@@ -147,6 +148,47 @@ async fn a_renewal_that_fails_is_repeated_in_time() {
     })
     .await;
     assert_eq!(proxy.count_of(is_login), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_has_ended_while_vault_was_sealed_is_replaced_after_it() {
+    let vault: &'static Vault = Box::leak(Box::new(Vault::start().expect("a Vault")));
+    let mounts = Mounts::new(vault);
+    let role = mounts.role(json!({ "token_ttl": "3s" }));
+    let proxy = FaultProxy::start(vault.endpoint());
+    let config = Config {
+        ping: Duration::from_millis(50),
+        ..mounts.config(&proxy.endpoint(), mounts.login(&role))
+    };
+    let store = VaultStore::connect(config, Arc::new(SystemClock))
+        .await
+        .expect("a login");
+    let key = name("key");
+    store.create(&key, &secret("value")).await.expect("created");
+
+    vault.seal().expect("sealed");
+    until("it is known to be sealed", async || {
+        matches!(store.get(&key).await, Err(StoreError::Sealed { .. }))
+    })
+    .await;
+    let (sealed, asked) = (
+        Instant::now(),
+        proxy.count_of(is_renewal) + proxy.count_of(is_login),
+    );
+    let mut pace = interval(Duration::from_millis(20));
+    while sealed.elapsed() < Duration::from_secs(4) {
+        pace.tick().await;
+        let error = store.get(&key).await.expect_err("sealed");
+        assert!(matches!(error, StoreError::Sealed { .. }), "{error:?}");
+    }
+    assert!(
+        proxy.count_of(is_renewal) + proxy.count_of(is_login) <= asked + 1,
+        "nothing is asked of it"
+    );
+
+    vault.unseal().expect("unsealed");
+    until("it works again", async || store.get(&key).await.is_ok()).await;
+    assert_eq!(proxy.count_of(is_login), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
