@@ -219,10 +219,12 @@ impl KeyStore for AwsStore {
 
         let mut may_have_happened = false;
         let failure = loop {
-            let failure = match attempts
-                .once(text.unwrap_or_default(), request.clone().send())
-                .await
-            {
+            let answer = attempts.once(text.unwrap_or_default(), request.clone().send());
+            let failure = match answer.await {
+                Ok(created) if created.name() != Some(name.as_str()) => Failure::unanswered(format!(
+                    "the service answered that it has created {}",
+                    created.name().unwrap_or("nothing")
+                )),
                 Ok(created) => {
                     let now = self.clock.monotonic();
                     let mut memory = self.memory();
@@ -361,7 +363,12 @@ impl KeyStore for AwsStore {
                 .run(|| request.clone().set_next_token(token.clone()).send())
                 .await
                 .map_err(|failure| self.error(failure, Call::List, None))?;
-            for secret in page.secret_list() {
+            let Some(secrets) = page.secret_list else {
+                let failure =
+                    Failure::unanswered("the service answered without a list of secrets".to_owned());
+                return Err(self.error(failure, Call::List, None));
+            };
+            for secret in &secrets {
                 if let (Some(name), None) = (secret.name(), secret.deleted_date()) {
                     pager.offer(name);
                 }
