@@ -141,14 +141,14 @@ impl Origin {
         } = self;
         let place = match namespace {
             Some(namespace) => format!("in the namespace {namespace} (keystore.vault.namespace)"),
-            None => "outside of namespaces, as keystore.vault.namespace is not set".to_owned(),
+            None => "without a namespace, as keystore.vault.namespace is not set".to_owned(),
         };
         match purpose {
             Purpose::Transit => {
                 format!("a transit engine must be mounted at keystore.vault.transit.engine {place}")
             }
             Purpose::Health => "keystore.vault.endpoint must be the address of Vault itself".to_owned(),
-            Purpose::Entries if says.contains("versioned") => {
+            Purpose::Entries if says.contains("versioned") && *version == "v1" => {
                 format!("{engine} is a K/V {other} engine, but keystore.vault.version is {version}")
             }
             Purpose::Entries => {

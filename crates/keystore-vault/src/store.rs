@@ -237,7 +237,11 @@ impl VaultStore {
 
     fn corrupt(&self, name: &EntryName, reason: &str) -> StoreError {
         StoreError::Corrupt {
-            reason: format!("{}: {reason}", self.kv.entry(name)),
+            reason: format!(
+                "{} at {}: {reason}",
+                self.kv.entry(name),
+                self.client.api.endpoint()
+            ),
         }
     }
 

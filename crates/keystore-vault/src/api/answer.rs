@@ -123,6 +123,7 @@ fn says(call: &Call<'_>, refusal: &Refusal) -> String {
     if repeats(call, &text) {
         return "what it says is not shown, because it repeats what was sent".to_owned();
     }
+    let text = text.trim_end_matches('.');
     let mut line: String = text.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
     if text.chars().nth(SHOWN).is_some() {
         line.push('…');

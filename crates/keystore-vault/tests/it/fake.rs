@@ -241,3 +241,22 @@ async fn a_refused_login_is_told_whatever_the_server_calls_it() {
         assert!(!said.contains("secret-id-value"), "{said}");
     }
 }
+
+/// What Vault's own clients read from the environment must not lead elsewhere.
+#[test]
+fn the_environment_of_vaults_own_client_changes_nothing() {
+    let tests = std::env::current_exe().unwrap();
+    let child = std::process::Command::new(tests)
+        .args(["--exact", "fake::without_a_namespace_none_is_sent"])
+        .env("VAULT_ADDR", "http://127.0.0.1:1")
+        .env("VAULT_NAMESPACE", "another")
+        .env("VAULT_TOKEN", "another")
+        .env("VAULT_MAX_RETRIES", "0")
+        .env("VAULT_RATE_LIMIT", "1")
+        .env("VAULT_PROXY_ADDR", "http://127.0.0.1:1")
+        .env("VAULT_CACERT", "/nowhere")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+}

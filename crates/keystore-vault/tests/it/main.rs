@@ -1,6 +1,10 @@
 //! The key store in Vault from outside: against a real Vault, and against scripted answers for what that cannot do.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of tests panic as the tests do")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the helpers of tests panic as the tests do"
+)]
 
 mod creates;
 mod errors;
@@ -9,6 +13,7 @@ mod kubernetes;
 mod kv;
 mod load;
 mod login;
+mod logs;
 mod nodes;
 mod peer;
 mod promises;
