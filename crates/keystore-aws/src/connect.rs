@@ -55,7 +55,7 @@ pub enum ConnectError {
         source: BoxError,
     },
     /// The service did not answer, or refuses.
-    #[error("cannot connect to {store}")]
+    #[error("cannot connect")]
     Refused {
         /// The store.
         store: String,
