@@ -6,8 +6,12 @@ use std::time::Duration;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::http::HttpResponse;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_secretsmanager::operation::create_secret::CreateSecretOutput;
+use aws_sdk_secretsmanager::operation::delete_secret::DeleteSecretOutput;
+use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueOutput;
+use aws_sdk_secretsmanager::operation::list_secrets::ListSecretsOutput;
 use kes_keystore::Patience;
-use kes_keystore_http::{Deadline, Retry, random_fraction};
+use kes_keystore_http::{Again, Deadline, Retry, random_fraction};
 use tokio::time::{timeout, timeout_at};
 
 use crate::credentials::CredentialSource;
@@ -64,6 +68,7 @@ impl Attempts<'_> {
         request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
     ) -> Result<T, Failure>
     where
+        T: Complete,
         E: ProvideErrorMetadata + Error + 'static,
     {
         let Ok(current) = timeout_at(self.deadline.end(), self.service.credentials.current()).await else {
@@ -77,7 +82,8 @@ impl Attempts<'_> {
             return Err(self.too_late("no answer"));
         }
         match timeout(longest, request).await {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok(answer)) if answer.is_complete() => Ok(answer),
+            Ok(Ok(_)) => Err(Failure::incomplete()),
             Ok(Err(error)) => {
                 let credentials = &current.credentials;
                 let secrets = [
@@ -106,11 +112,8 @@ impl Attempts<'_> {
                 other
             }
             Kind::Throttled { retry_after } | Kind::Unavailable { retry_after, .. } => {
-                let Some(wait) = self.retry.wait(self.deadline.left(), retry_after, random_fraction()) else {
-                    return false;
-                };
-                tokio::time::sleep(wait).await;
-                true
+                let again = retry_after.map_or(Again::Wait, Again::After);
+                self.retry.pause(&self.deadline, again).await
             }
             Kind::Exists
             | Kind::NotFound
@@ -125,6 +128,7 @@ impl Attempts<'_> {
     /// Runs `request` until it succeeds, or fails in a way that another attempt would not change.
     pub(crate) async fn run<T, E, F>(&mut self, request: impl Fn() -> F) -> Result<T, Failure>
     where
+        T: Complete,
         E: ProvideErrorMetadata + Error + 'static,
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
     {
@@ -148,6 +152,36 @@ impl Attempts<'_> {
             },
             text: format!("{what} within {:?}", self.service.patience.operation),
         }
+    }
+}
+
+/// An answer that the SDK has made out of any success, also of an empty page that something in between sends.
+pub(crate) trait Complete {
+    /// Whether there is in it what the service puts into each such answer.
+    fn is_complete(&self) -> bool;
+}
+
+impl Complete for CreateSecretOutput {
+    fn is_complete(&self) -> bool {
+        self.name().is_some()
+    }
+}
+
+impl Complete for GetSecretValueOutput {
+    fn is_complete(&self) -> bool {
+        self.name().is_some()
+    }
+}
+
+impl Complete for DeleteSecretOutput {
+    fn is_complete(&self) -> bool {
+        self.name().is_some()
+    }
+}
+
+impl Complete for ListSecretsOutput {
+    fn is_complete(&self) -> bool {
+        self.secret_list.is_some()
     }
 }
 

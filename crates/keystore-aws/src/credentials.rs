@@ -1,5 +1,8 @@
 //! The credentials that requests are signed with: given once, or from the environment and renewed before they end.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -55,7 +58,10 @@ struct Inner {
 struct State {
     held: Option<Held>,
     loading: Option<AbortHandle>,
+    /// When the last load began.
     tried: Option<Monotonic>,
+    /// When credentials were last renewed because they had been refused.
+    refused: Option<Monotonic>,
     failed: Option<LoadError>,
 }
 
@@ -143,8 +149,14 @@ impl CredentialSource {
                 return true;
             }
             let before = held.credentials.clone();
-            if !state.may_try(now) && !state.is_loading() {
-                return false;
+            if !state.is_loading() {
+                if state
+                    .refused
+                    .is_some_and(|refused| now.since(refused) < BETWEEN_TRIES)
+                {
+                    return false;
+                }
+                state.refused = Some(now);
             }
             (before, inner.load(&mut state, now))
         };

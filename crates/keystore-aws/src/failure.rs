@@ -7,7 +7,7 @@ use aws_sdk_secretsmanager::config::http::HttpResponse;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use kes_keystore::StoreError;
-use kes_keystore_http::SendError;
+use kes_keystore_http::{HeaderMap, HeaderValue, SendError, header, retry_after};
 
 use crate::credentials::LoadError;
 
@@ -98,11 +98,7 @@ impl Failure {
                 let error = answer.err();
                 Self::of_answer(error.code(), error.message(), answer.raw(), secret)
             }
-            // A success that is no answer of this service, or only half of one.
-            SdkError::ResponseError(answer) => Self::unanswered(format!(
-                "what answers (status {}) is not Secrets Manager, or the answer is incomplete",
-                answer.raw().status().as_u16()
-            )),
+            SdkError::ResponseError(answer) => Self::foreign(answer.raw().status().as_u16()),
             SdkError::TimeoutError(_) => Self::unanswered("no answer in time".to_owned()),
             SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
                 Some(error) => Self::of_connector(error),
@@ -131,11 +127,10 @@ impl Failure {
 
     fn of_answer(code: Option<&str>, message: Option<&str>, raw: &HttpResponse, secret: &[&str]) -> Self {
         let status = raw.status().as_u16();
-        let retry_after = raw
-            .headers()
-            .get("retry-after")
-            .and_then(|value| value.trim().parse().ok())
-            .map(Duration::from_secs);
+        if raw.status().is_success() {
+            return Self::foreign(status);
+        }
+        let retry_after = asked_wait(raw);
         let body = raw.body().bytes().and_then(|body| std::str::from_utf8(body).ok());
         // What stands in front of the service answers in XML at times.
         let xml = |tag| body.and_then(|body| element(body, tag));
@@ -156,6 +151,20 @@ impl Failure {
             None => Kind::Other,
         };
         Self { kind, text }
+    }
+
+    /// A success that is no answer of this service, or only half of one.
+    fn foreign(status: u16) -> Self {
+        Self::unanswered(format!(
+            "what answers (status {status}) is not Secrets Manager, or its answer is incomplete"
+        ))
+    }
+
+    /// A success without what each answer of the service has.
+    pub(crate) fn incomplete() -> Self {
+        Self::unanswered(
+            "what answers is not Secrets Manager: its answer lacks what all of them have".to_owned(),
+        )
     }
 
     /// There was no answer, and the request may have arrived.
@@ -399,6 +408,17 @@ pub(crate) fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> 
         next = error.source();
     }
     None
+}
+
+/// How long the service asks to wait.
+fn asked_wait(answer: &HttpResponse) -> Option<Duration> {
+    let mut headers = HeaderMap::new();
+    for name in [header::RETRY_AFTER, header::DATE] {
+        if let Some(value) = answer.headers().get(name.as_str()) {
+            headers.insert(name, HeaderValue::from_str(value).ok()?);
+        }
+    }
+    retry_after(&headers)
 }
 
 /// The text of the first element of this name.

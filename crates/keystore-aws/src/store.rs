@@ -240,9 +240,15 @@ impl KeyStore for AwsStore {
             };
             may_have_happened |= failure.may_have_arrived();
             let again = match failure.kind {
-                // What this process has deleted is on its way out.
+                // What this process has deleted is on its way out. An attempt too late to be answered would leave a doubt.
                 Kind::Scheduled if self.memory().deleted.get(name).is_some() => {
-                    pauses.pause(attempts.deadline().left()).await
+                    let Patience {
+                        attempt, operation, ..
+                    } = self.service.patience;
+                    let for_an_answer = attempt.min(operation / 4);
+                    pauses
+                        .pause(attempts.deadline().left().saturating_sub(for_an_answer))
+                        .await
                 }
                 _ => attempts.again(&failure).await,
             };
@@ -314,12 +320,9 @@ impl KeyStore for AwsStore {
             .force_delete_without_recovery(true);
         let mut may_have_happened = false;
         loop {
-            let failure = match attempts.once("", request.clone().send()).await {
-                Ok(_) => {
-                    self.note_deleted(name);
-                    return Ok(());
-                }
-                Err(failure) => failure,
+            let Err(failure) = attempts.once("", request.clone().send()).await else {
+                self.note_deleted(name);
+                return Ok(());
             };
             if failure.may_have_arrived() {
                 may_have_happened = true;
@@ -363,12 +366,7 @@ impl KeyStore for AwsStore {
                 .run(|| request.clone().set_next_token(token.clone()).send())
                 .await
                 .map_err(|failure| self.error(failure, Call::List, None))?;
-            let Some(secrets) = page.secret_list else {
-                let failure =
-                    Failure::unanswered("the service answered without a list of secrets".to_owned());
-                return Err(self.error(failure, Call::List, None));
-            };
-            for secret in &secrets {
+            for secret in page.secret_list() {
                 if let (Some(name), None) = (secret.name(), secret.deleted_date()) {
                     pager.offer(name);
                 }
