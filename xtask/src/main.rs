@@ -6,6 +6,7 @@
 mod cargo;
 mod docs;
 mod fuzz;
+mod guides;
 mod minio;
 mod peers;
 mod process;
@@ -24,9 +25,11 @@ usage: cargo xtask COMMAND
   test unit                 cargo test --workspace, documentation examples included
   test minio [--only NAME]  MinIO Server and mc against the kes executable; NAME is part of a scenario's name
   test docs [--only NAME]   the commands and configurations of README.md and docs/; NAME is part of a document's name
+  test guides [--only NAME] the guides that others have published, step by step; NAME is part of a guide's name
   test fuzz                 the fuzz targets build, and run over their corpus
   bench [OPTION]...         the benchmark against the null server; `cargo xtask bench --help`
   bench store [OPTION]...   the benchmark of the embedded key store
+  bench keystores [OPTION]  the benchmark of keys that are not cached, on the key stores behind a network
 ";
 
 fn main() -> ExitCode {
@@ -60,6 +63,7 @@ fn test(arguments: &[&str]) -> Result<ExitCode> {
             cargo::unit_tests(&mut report);
             fuzz::run(&mut report);
             docs::run(&mut report, None);
+            guides::run(&mut report, None);
             minio::run(&mut report, None);
         }
         ["unit"] => cargo::unit_tests(&mut report),
@@ -67,6 +71,8 @@ fn test(arguments: &[&str]) -> Result<ExitCode> {
         ["minio", "--only", name] => minio::run(&mut report, Some(name)),
         ["docs"] => docs::run(&mut report, None),
         ["docs", "--only", name] => docs::run(&mut report, Some(name)),
+        ["guides"] => guides::run(&mut report, None),
+        ["guides", "--only", name] => guides::run(&mut report, Some(name)),
         ["fuzz"] => fuzz::run(&mut report),
         [other, ..] => bail!("no such part of the tests: '{other}'\n\n{HELP}"),
     }
