@@ -85,12 +85,16 @@ pub(crate) fn run(report: &mut Report, only: Option<&str>) {
             }
         };
         for block in blocks.into_iter().filter(|block| block.kind != Kind::NotHere) {
-            report.step(
+            let passed = report.step(
                 &format!("docs: {name}:{}", block.line),
                 &mut place,
                 |place| place.run(&block),
                 Place::evidence,
             );
+            if !passed {
+                println!("docs: the rest of {name} builds on this, and is not run");
+                break;
+            }
         }
     }
 }

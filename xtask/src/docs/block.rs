@@ -112,7 +112,7 @@ fn document(name: String, text: &str) -> Result<Document> {
         let mut words = info.split_whitespace();
         let language = words.next().unwrap_or_default();
         let is_run = matches!(language, "sh" | "shell" | "bash" | "console" | "yaml" | "yml");
-        if is_run || words.clone().next().is_some() {
+        if is_run || (language == "text" && words.clone().any(|word| word == "said")) {
             blocks.push(block(number, words, body).with_context(|| format!("line {number}: ```{info}"))?);
         }
     }
@@ -275,6 +275,15 @@ mod tests {
         assert!(blocks("```yaml typo\na: b\n```\n").is_err());
         assert!(blocks("<!-- ci: typo -->\n").is_err());
         assert!(blocks("<!-- ci: said -->\nno table\n").is_err());
+    }
+
+    #[test]
+    fn blocks_in_other_languages_say_what_they_like() {
+        assert!(
+            blocks("```text vectors\nx\n```\n```rust,no_run\nx\n```\n")
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::process::{self, PATIENCE};
 pub(super) enum Kind {
     /// Vault over TLS, its certificate issued by a CA of its own. `VAULT_ADDR`, `VAULT_TOKEN`, `VAULT_CACERT`.
     Vault,
-    /// AWS Secrets Manager, KMS and IAM, and the command `aws`. `AWS_REGION` and credentials of an administrator.
+    /// AWS Secrets Manager, KMS and IAM, and the command `aws`. `AWS_DEFAULT_REGION` and credentials of an administrator.
     Moto,
     /// The API server of a cluster, and the command `kubectl`, which finds it by `KUBECONFIG`.
     Kubernetes,
@@ -102,7 +102,7 @@ impl Peers {
         let moto = kes_peers::Moto::start()?;
         self.programs.push(kes_peers::aws_cli()?);
         self.variables.extend([
-            ("AWS_REGION", "eu-central-1".into()),
+            ("AWS_DEFAULT_REGION", "eu-central-1".into()),
             ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE".into()),
             ("AWS_SECRET_ACCESS_KEY", "of-an-administrator".into()),
         ]);
