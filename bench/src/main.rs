@@ -1,5 +1,5 @@
-//! Measures the server beside the null server, turn by turn, or the embedded key store beside the file system, and prints a
-//! table for `docs/performance.md`.
+//! Measures the server beside the null server, turn by turn, the embedded key store beside the file system, or the server beside
+//! the bare key stores behind a network, and prints a table for `docs/performance.md`.
 
 use std::env;
 
@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 mod check;
 mod compare;
+mod keystores;
 mod load;
 mod memory;
 mod process;
@@ -55,6 +56,8 @@ struct Options {
 enum Command {
     /// Measures the embedded key store instead: writes beside the file system's, and everything with a million keys.
     Store(store::Options),
+    /// Measures keys that are not cached instead: a data key from the server beside the bare call of the key store.
+    Keystores(keystores::Options),
     /// Writes to a store until it is killed.
     #[command(hide = true)]
     StoreWriter(store::Writer),
@@ -75,6 +78,9 @@ fn main() -> anyhow::Result<()> {
             .block_on(beside_null_server(&options)),
         // The store is used the way the server does it.
         Some(Command::Store(options)) => tokio::runtime::Runtime::new()?.block_on(store::run(options)),
+        Some(Command::Keystores(options)) => {
+            tokio::runtime::Runtime::new()?.block_on(keystores::run(options))
+        }
         Some(Command::StoreWriter(writer)) => tokio::runtime::Runtime::new()?.block_on(writer.run()),
     }
 }
