@@ -82,9 +82,14 @@ impl Origin {
                 store,
                 retry_after: *retry_after,
             },
-            Problem::Denied { .. } => StoreError::Denied {
+            Problem::Denied { .. } if purpose == Purpose::Health => {
+                let advice =
+                    "whatever is in front of Vault must let this program ask for its health".to_owned();
+                self.advised(error, advice)
+            }
+            Problem::Denied { says } => StoreError::Denied {
                 store,
-                hint: self.missing(&error, purpose, capability),
+                hint: self.missing(error.path(), says, purpose, capability),
             },
             Problem::NoAnswer(sent) => match sent.failure() {
                 Failure::TooLarge => self.backend(error),
@@ -118,8 +123,7 @@ impl Origin {
         }
     }
 
-    fn missing(&self, error: &ApiError, purpose: Purpose, capability: &'static str) -> String {
-        let path = error.path();
+    fn missing(&self, path: &str, says: &str, purpose: Purpose, capability: &'static str) -> String {
         let slash = if capability == LIST { "/" } else { "" };
         let mut hint = format!("the policy needs \"{capability}\" on {path}{slash}");
         if let Some(namespace) = &self.namespace {
@@ -127,6 +131,10 @@ impl Origin {
         }
         if purpose == Purpose::Transit {
             hint += ", and the key must exist";
+        }
+        // Usually it says nothing else.
+        if !says.is_empty() && !says.contains("permission denied") {
+            hint += &format!(" (Vault says: {says})");
         }
         hint
     }

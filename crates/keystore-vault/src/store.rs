@@ -35,7 +35,7 @@ pub struct VaultStore {
     health: Arc<Health>,
     poll: Poll,
     turns: Turns,
-    /// How many tokens in a row were not permitted to look themselves up.
+    /// How often a token was not permitted to look itself up.
     blind: AtomicU32,
 }
 
@@ -253,21 +253,21 @@ impl VaultStore {
         );
     }
 
-    /// Whether Vault still takes the token. A login that may not look its token up proves nothing, and is not asked again.
+    /// Whether there is a token that Vault takes. A login that may not look its token up proves nothing, and is not asked
+    /// to again.
     async fn try_token(&self, deadline: &Deadline) -> Result<(), StoreError> {
-        if self.blind.load(Ordering::Relaxed) >= BLIND {
-            return Ok(());
-        }
         let path = Path::fixed("auth/token/lookup-self");
         let mut call = Call {
             namespace: self.client.login_namespace.as_ref(),
             ..Call::new(Method::GET, &path)
         };
-        match self.client.once(&mut call, deadline).await {
-            Ok(_) => {
-                self.blind.store(0, Ordering::Relaxed);
-                Ok(())
-            }
+        let asked = if self.blind.load(Ordering::Relaxed) < BLIND {
+            self.client.once(&mut call, deadline).await.map(drop)
+        } else {
+            self.client.token(&call, deadline).await.map(drop)
+        };
+        match asked {
+            Ok(()) => Ok(()),
             Err(Failed::Api(error)) if error.is_answer() => {
                 self.blind.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(%error, "the token cannot be looked up, which does not harm");
@@ -379,5 +379,5 @@ impl fmt::Display for VaultStore {
 /// The longest that a sign of life is waited for.
 const LONGEST_PING: Duration = Duration::from_secs(5);
 
-/// After this many tokens in a row that must not look themselves up, no other one is asked to.
+/// After this many tokens that were not permitted to look themselves up, no other one is asked to.
 const BLIND: u32 = 2;
