@@ -64,3 +64,63 @@ fn text<'a>(setting: &str, secret: &'a SecretBytes) -> Result<&'a str, LoginErro
     let text = text.map_err(|_| LoginError::refused(format!("{setting} is not text")))?;
     Ok(text.trim())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::Path;
+
+    fn login(id: &[u8], secret: &[u8]) -> AppRole {
+        AppRole::new(SecretBytes::copy_of(id), SecretBytes::copy_of(secret))
+    }
+
+    #[test]
+    fn the_advice_fits_what_vault_says() {
+        let mount = Mount {
+            path: Path::fixed("auth/approle"),
+            namespace: Some(kes_keystore_http::HeaderValue::from_static("team")),
+            setting: "keystore.vault.approle.engine",
+        };
+        for (says, denied, expected) in [
+            ("invalid role or secret ID", false, "secret_id_num_uses=0"),
+            ("invalid secret id", false, "secret_id_num_uses=0"),
+            (
+                "invalid role ID",
+                false,
+                "no role at auth/approle in the namespace team has the id",
+            ),
+            (
+                "source address \"10.0.0.1\" unauthorized through CIDR restrictions on the secret ID",
+                false,
+                "bound to other addresses",
+            ),
+            (
+                "permission denied",
+                true,
+                "is an AppRole method mounted at auth/approle in the namespace team?",
+            ),
+        ] {
+            let advice = login(b"id", b"secret").advice(&mount, says, denied);
+            assert!(advice.contains(expected), "{says}: {advice}");
+            assert!(!advice.contains('\n') && !advice.contains("  "), "{advice}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_of_the_credentials_is_shown() {
+        let login = login(b"0ddba11-role", b"0ddba11-secret");
+        let shown = format!("{login:?} {:?}", login.body().await.expect("a body"));
+        assert!(!shown.contains("0ddba11"), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn an_id_that_is_not_text_is_named() {
+        for (id, secret, setting) in [
+            (&b"\xff"[..], &b"x"[..], "keystore.vault.approle.id"),
+            (b"x", b"\xff", "keystore.vault.approle.secret"),
+        ] {
+            let error = login(id, secret).body().await.expect_err("not text");
+            assert_eq!(error.to_string(), format!("{setting} is not text"));
+        }
+    }
+}

@@ -58,3 +58,54 @@ impl Credentials for Cert {
         accepted
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::Path;
+
+    #[test]
+    fn the_advice_fits_what_vault_says() {
+        let mount = Mount {
+            path: Path::fixed("auth/cert"),
+            namespace: None,
+            setting: "keystore.vault.cert.engine",
+        };
+        for (role, says, denied, expected) in [
+            (
+                None,
+                "client certificate must be supplied",
+                false,
+                "Vault sees no client certificate",
+            ),
+            (
+                None,
+                "tls connection required",
+                false,
+                "Vault sees no client certificate",
+            ),
+            (
+                None,
+                "invalid certificate",
+                false,
+                "a role at auth/cert must trust",
+            ),
+            (
+                Some("kes"),
+                "invalid certificate",
+                false,
+                "the role kes at auth/cert must trust",
+            ),
+            (
+                Some(""),
+                "permission denied",
+                true,
+                "is a certificate method mounted there?",
+            ),
+        ] {
+            let advice = Cert::new(role.map(str::to_owned)).advice(&mount, says, denied);
+            assert!(advice.contains(expected), "{says}: {advice}");
+            assert!(!advice.contains("  "), "{advice}");
+        }
+    }
+}

@@ -93,7 +93,18 @@ impl<C: Credentials> Exchange<C> {
             Problem::Redirect(_) => {
                 Some("keystore.vault.endpoint must be the address of Vault itself".to_owned())
             }
-            _ => None,
+            Problem::NoAnswer(_)
+            | Problem::OutOfTime
+            | Problem::Sealed
+            | Problem::NotInitialised
+            | Problem::NotActive { .. }
+            | Problem::Unavailable { .. }
+            | Problem::Throttled { .. }
+            | Problem::Behind
+            | Problem::Hidden { .. }
+            | Problem::Failed { .. }
+            | Problem::Unexpected { .. }
+            | Problem::BadAnswer(_) => None,
         };
         failed(error, advice)
     }

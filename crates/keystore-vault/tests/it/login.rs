@@ -13,6 +13,7 @@ use kes_peers::Vault;
 use kes_testkit::{Answer, Fault, FaultProxy, TestCa, until};
 use kes_types::{ManualClock, SystemClock};
 use serde_json::json;
+use tokio::time::interval;
 
 use crate::peer::{Mounts, Role, is_login, is_renewal, name, revoke_tokens, root, secret, text, vault, with};
 
@@ -288,12 +289,10 @@ async fn a_client_certificate_logs_in_and_renews_its_tokens() {
         let key = name(role.unwrap_or("any"));
         store.create(&key, &secret("value")).await.expect("created");
         // Beyond the end of the first lease.
-        let began = Instant::now();
+        let (began, mut pace) = (Instant::now(), interval(Duration::from_millis(50)));
         while began.elapsed() < Duration::from_millis(4_500) {
+            pace.tick().await;
             store.get(&key).await.expect("a key");
-            tokio::time::timeout(Duration::from_millis(50), std::future::pending::<()>())
-                .await
-                .ok();
         }
     }
 
@@ -396,6 +395,68 @@ async fn a_token_in_a_file_that_was_revoked_gives_way_to_its_successor_at_once()
     fs::write(&file, token(&mounts, json!({ "ttl": "1h" }))).expect("a file");
     root(vault(), "POST", "auth/token/revoke", json!({ "token": first }));
     store.get(&name("key")).await.expect("a key");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_in_a_file_that_somebody_renews_lasts_as_long_as_that() {
+    let mounts = Mounts::new(vault());
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("token");
+    let token = token(&mounts, json!({ "ttl": "3s" }));
+    fs::write(&file, &token).expect("a file");
+    let proxy = FaultProxy::start(vault().endpoint());
+    let store = connect(mounts.config(&proxy.endpoint(), of_file(&file))).await;
+    let key = name("key");
+    store.create(&key, &secret("value")).await.expect("created");
+
+    let (began, mut pace) = (Instant::now(), interval(Duration::from_millis(500)));
+    while began.elapsed() < Duration::from_secs(5) {
+        pace.tick().await;
+        let renewal = json!({ "token": token, "increment": "3s" });
+        root(vault(), "POST", "auth/token/renew", renewal);
+        store.get(&key).await.expect("a key");
+    }
+    assert_eq!(proxy.count_of(is_renewal), 0);
+
+    // Nobody renews it any more.
+    until("it has ended", async || {
+        pace.tick().await;
+        matches!(store.get(&key).await, Err(StoreError::AuthFailed { .. }))
+    })
+    .await;
+    fs::write(&file, self::token(&mounts, json!({ "ttl": "1h" }))).expect("a file");
+    until("the next one is used", async || {
+        pace.tick().await;
+        store.get(&key).await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_secret_id_is_a_new_connection_beside_the_old_one() {
+    let mounts = Mounts::new(vault());
+    let old = mounts.role(json!({ "token_ttl": "1h" }));
+    let clock = Arc::new(ManualClock::default());
+    let config = |role: &Role| mounts.config(vault().endpoint(), mounts.login(role));
+    let before = VaultStore::connect(config(&old), Arc::clone(&clock) as _).await;
+    let before = before.expect("a login");
+    let new = mounts.role(json!({ "token_ttl": "1h" }));
+    let destroy = format!("auth/{}/role/kes/secret-id/destroy", mounts.approle);
+    root(vault(), "POST", &destroy, json!({ "secret_id": old.secret }));
+
+    let after = VaultStore::connect(config(&new), Arc::clone(&clock) as _).await;
+    let after = after.expect("a login");
+    let key = name("key");
+    before
+        .create(&key, &secret("value"))
+        .await
+        .expect("its token lives");
+    after.get(&key).await.expect("a key");
+    before.close().await;
+
+    clock.advance(Duration::from_secs(6));
+    mounts.revoke_tokens();
+    after.get(&key).await.expect("a key");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -192,7 +192,7 @@ async fn a_token_that_has_ended_while_vault_was_sealed_is_replaced_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn closing_a_store_ends_its_renewals() {
+async fn a_closed_store_asks_nothing_any_more() {
     let mounts = Mounts::new(vault());
     let role = mounts.role(json!({ "token_ttl": "2s" }));
     let proxy = FaultProxy::start(vault().endpoint());
@@ -202,9 +202,10 @@ async fn closing_a_store_ends_its_renewals() {
         .expect("a login");
     until("a renewal", async || proxy.count_of(is_renewal) > 0).await;
     store.close().await;
+    until("nothing is under way", async || proxy.under_way() == 0).await;
     let before = proxy.count();
-    // Beyond what would be the next two.
-    let end = tokio::time::timeout(Duration::from_millis(3_500), std::future::pending::<()>()).await;
-    assert!(end.is_err());
+    let error = store.get(&name("key")).await.expect_err("closed");
+    let said = format!("{:#}", anyhow::Error::from(error));
+    assert!(said.contains("the key store has been closed"), "{said}");
     assert_eq!(proxy.count(), before);
 }
