@@ -21,3 +21,4 @@ mod rig;
 mod sealing;
 mod tokens;
 mod transit;
+mod trouble;
