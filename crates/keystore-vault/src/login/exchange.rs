@@ -112,6 +112,10 @@ impl<C: Credentials> Exchange<C> {
 
 #[async_trait]
 impl<C: Credentials> Authority for Exchange<C> {
+    fn vault(&self) -> String {
+        self.api.endpoint().to_string()
+    }
+
     async fn login(&self) -> Result<Grant, LoginError> {
         let deadline = Deadline::of(&self.patience);
         let body = self.credentials.body().await?;

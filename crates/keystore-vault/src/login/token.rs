@@ -105,6 +105,10 @@ impl TokenFile {
 
 #[async_trait]
 impl Authority for TokenFile {
+    fn vault(&self) -> String {
+        self.api.endpoint().to_string()
+    }
+
     async fn login(&self) -> Result<Grant, LoginError> {
         let content = self.file.read().await?;
         let token = Zeroizing::new(content.text.as_bytes().to_vec());

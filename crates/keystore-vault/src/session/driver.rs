@@ -132,7 +132,7 @@ impl Shared {
 
 /// Renews and logs in for as long as it is let. No failure ends it.
 pub(super) async fn drive(shared: Arc<Shared>) {
-    let mut trouble = Trouble::default();
+    let mut trouble = Trouble::at(shared.authority.vault());
     let mut looked = Instant::now();
     loop {
         let now = shared.clock.monotonic();
@@ -182,23 +182,35 @@ impl Shared {
 }
 
 /// Says what an operator should know, once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Trouble {
+    vault: String,
     told: Option<LoginError>,
     told_of_renewals: bool,
 }
 
 impl Trouble {
+    const fn at(vault: String) -> Self {
+        Self {
+            vault,
+            told: None,
+            told_of_renewals: false,
+        }
+    }
+
     fn logged_in(&mut self, urgency: Urgency, outcome: &Result<Grant, LoginError>) {
         match (outcome, urgency) {
             (Ok(_), _) if self.told.take().is_some() => {
-                tracing::info!("logged in to Vault again");
+                tracing::info!(vault = self.vault, "logged in to Vault again");
             }
             (Ok(_), Urgency::Refused) => {
-                tracing::info!("logged in to Vault anew, after it had refused the token");
+                tracing::info!(
+                    vault = self.vault,
+                    "logged in to Vault anew, after it had refused the token"
+                );
             }
             (Ok(grant), Urgency::Planned) => {
-                tracing::debug!(lease = ?grant.lease, "logged in to Vault");
+                tracing::debug!(vault = self.vault, lease = ?grant.lease, "logged in to Vault");
             }
             (Err(error), _) => self.failed(error),
         }
@@ -206,9 +218,9 @@ impl Trouble {
 
     fn failed(&mut self, error: &LoginError) {
         if self.told.as_ref() == Some(error) {
-            tracing::debug!(%error, "still cannot log in to Vault");
+            tracing::debug!(vault = self.vault, %error, "still cannot log in to Vault");
         } else {
-            tracing::warn!(%error, "cannot log in to Vault; it is tried again, at least every 30 seconds");
+            tracing::warn!(vault = self.vault, %error, "cannot log in to Vault; it is tried again, at least every 30 seconds");
             self.told = Some(error.clone());
         }
     }
@@ -217,16 +229,17 @@ impl Trouble {
         match outcome {
             Ok(grant) => {
                 self.told_of_renewals = false;
-                tracing::debug!(lease = ?grant.lease, "renewed the token of Vault");
+                tracing::debug!(vault = self.vault, lease = ?grant.lease, "renewed the token of Vault");
             }
             Err(error) if error.kind() == LoginFailure::Refused && !self.told_of_renewals => {
                 self.told_of_renewals = true;
                 tracing::info!(
+                    vault = self.vault,
                     %error,
                     "Vault does not renew the token, so a login follows; its policy 'default' permits renewals"
                 );
             }
-            Err(error) => tracing::debug!(%error, "did not renew the token of Vault"),
+            Err(error) => tracing::debug!(vault = self.vault, %error, "did not renew the token of Vault"),
         }
     }
 }

@@ -13,6 +13,9 @@ use zeroize::Zeroizing;
 /// Proves to Vault who we are.
 #[async_trait]
 pub(crate) trait Authority: fmt::Debug + Send + Sync {
+    /// Where that Vault is, for the log.
+    fn vault(&self) -> String;
+
     /// Logs in.
     async fn login(&self) -> Result<Grant, LoginError>;
 

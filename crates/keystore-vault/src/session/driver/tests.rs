@@ -90,6 +90,10 @@ impl Memory {
 
 #[async_trait]
 impl Authority for Memory {
+    fn vault(&self) -> String {
+        "memory".to_owned()
+    }
+
     async fn login(&self) -> Result<Grant, LoginError> {
         let number = self.logins.fetch_add(1, Ordering::SeqCst) + 1;
         let token = Zeroizing::new(format!("token-{number}").into_bytes());
