@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kes_client::{Client, Credentials, Endpoint};
 use kes_crypto::ApiKey;
 use kes_peers::{Moto, Vault};
+use kes_testkit::PATIENCE;
 use kes_tls::ServerTrust;
 use kes_types::{Clock as _, SystemClock};
 use rustix::process::Signal;
@@ -600,17 +602,20 @@ fn a_reload_connects_to_another_place_and_keeps_the_one_it_has_if_that_fails() {
         server.stdout_until("=> Server has reloaded")
     };
 
-    // The same again: no new login, and the same keys.
-    reload();
-    assert_eq!(place.run(&server, "ls --json").stdout, "[\"my-key\"]\n");
-
-    // The secret id is rotated: another one in the file, and the old one is ended.
+    // With settings that are the same nobody logs in anew, so it does not matter that the secret id has been ended.
     let old = mount.secret.clone();
+    mount.destroy_secret(&old);
+    reload();
+    silent(&place.run(&server, "key create my-key-2"));
+
+    // It is rotated: another one in the file.
     let keystore = mount.keystore("").replace(&old, &mount.new_secret());
     place.configure(&keystore);
     reload();
-    mount.destroy_secret(&old);
-    silent(&place.run(&server, "key create my-key-2"));
+    assert_eq!(
+        place.run(&server, "ls --json").stdout,
+        "[\"my-key\",\"my-key-2\"]\n"
+    );
 
     for wrong in [
         keystore.replace(vault().endpoint(), &format!("http://{NOBODY}")),
@@ -682,5 +687,67 @@ fn a_reload_takes_on_a_token_file_that_has_changed() {
         "{said}"
     );
     silent(&place.run(&server, "key create my-key-3"));
+    server.stop();
+}
+
+/// Runs a command again and again until it says this.
+#[track_caller]
+fn run_until(place: &Place, server: &Daemon, line: &str, says: &str) {
+    let begun = Instant::now();
+    loop {
+        let ran = place.run(server, line);
+        if ran.stdout.contains(says) || ran.stderr.contains(says) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{line}: no {says:?} in {ran:?}");
+    }
+}
+
+#[test]
+fn a_vault_that_is_sealed_shows_in_the_status_and_in_the_log_and_is_back_when_it_is_unsealed() {
+    let sealed = Vault::start().unwrap();
+    let options = json!({"type": "kv", "options": {"version": "2"}});
+    sealed.root("POST", "sys/mounts/kv", options).unwrap();
+    let place = Place::with(&format!(
+        "keystore: {{vault: {{endpoint: '{}', version: v2, token: {{file: token}}, status: {{ping: 100ms}}}}}}\n",
+        sealed.endpoint()
+    ));
+    fs::write(place.path().join("token"), Vault::ROOT).unwrap();
+    let server = place.start();
+    silent(&place.run(&server, "key create my-key"));
+    run_until(&place, &server, "status --json", "\"keystore_unreachable\":false");
+
+    sealed.seal().unwrap();
+    run_until(&place, &server, "status --json", "\"keystore_unreachable\":true");
+    let shown = place.run(&server, "status").stdout;
+    assert!(shown.contains("The key store is unreachable"), "{shown}");
+    let failed = place.run(&server, "key create my-key-2");
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    let line = server.stderr_until("sealed").pop().unwrap();
+    assert!(line.contains(sealed.endpoint()), "{line}");
+
+    sealed.unseal().unwrap();
+    run_until(&place, &server, "status --json", "\"keystore_unreachable\":false");
+    silent(&place.run(&server, "key create my-key-2"));
+    server.stop();
+}
+
+#[test]
+fn an_aws_that_is_gone_shows_in_the_status_and_in_the_log() {
+    let gone = Moto::start().unwrap();
+    let endpoint = gone.endpoint();
+    let region = Region::new();
+    let place = Place::with(&region.keystore().replace(&moto().endpoint(), &endpoint));
+    let server = place.start();
+    silent(&place.run(&server, "key create my-key"));
+    drop(gone);
+    run_until(&place, &server, "status --json", "\"keystore_unreachable\":true");
+    let failed = place.run(&server, "key create my-key-2");
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    let line = server.stderr_until("cannot be reached").pop().unwrap();
+    assert!(
+        line.contains(&endpoint) && !line.contains("a-secret-key"),
+        "{line}"
+    );
     server.stop();
 }
