@@ -101,10 +101,7 @@ async fn a_closed_store_asks_nobody_any_more() {
         ..place.config()
     })
     .await;
-    until("the poll", async || {
-        proxy.count_of(|request| is_health(request)) > 2
-    })
-    .await;
+    until("the poll", async || proxy.count_of(is_health) > 2).await;
     store.close().await;
     // What was under way may still come.
     until("the last request to end", async || proxy.under_way() == 0).await;
