@@ -236,7 +236,8 @@ impl Place {
     /// What all programs have printed so far.
     fn all_said(&self) -> String {
         let served = fs::read(self.output()).unwrap_or_default();
-        format!("{}{}", self.said, String::from_utf8_lossy(&served))
+        // Quoted in a log line, quotes have a backslash.
+        format!("{}{}", self.said, String::from_utf8_lossy(&served)).replace("\\\"", "\"")
     }
 
     fn serve(&self, block: &Block, port: u16) -> Result<Server> {
@@ -322,7 +323,11 @@ impl Place {
     }
 
     fn evidence(&self) -> String {
-        file_tail(&self.output(), 30)
+        format!(
+            "{}--- end of what blocks printed\n{}",
+            file_tail(&self.output(), 30),
+            process::tail(&self.said, 30)
+        )
     }
 }
 

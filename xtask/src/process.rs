@@ -1,7 +1,7 @@
 //! Processes, and what ours print.
 
 pub(crate) use kes_peers::process::{
-    Finished, PATIENCE, Server, file_tail, free_port, http_status, run, wait_until,
+    Finished, PATIENCE, Server, file_tail, free_port, http_status, run, tail, wait_until,
 };
 
 /// The lines that a program prints for pasting into a shell: those that export variables, each ended.
