@@ -88,8 +88,7 @@ pub(crate) async fn prepare(config: Config, clock: Arc<dyn Clock>) -> Result<Par
             .filter(|text| !text.is_empty())
     };
     let region = some(Some(region)).ok_or(ConnectError::NoRegion)?;
-    let configured = some(endpoint);
-    let endpoint = match configured.clone().or_else(endpoint_of_environment) {
+    let endpoint = match some(endpoint).or_else(endpoint_of_environment) {
         Some(endpoint) => Some(endpoint::parse(&endpoint)?),
         None => None,
     };
@@ -141,10 +140,7 @@ pub(crate) async fn prepare(config: Config, clock: Arc<dyn Clock>) -> Result<Par
             credentials,
             patience,
         },
-        place: configured
-            .and(endpoint.clone())
-            .or(endpoint)
-            .unwrap_or_else(|| region.clone()),
+        place: endpoint.unwrap_or_else(|| region.clone()),
         region,
         kmskey: some(kmskey),
     })

@@ -136,11 +136,17 @@ impl Failure {
         let xml = |tag| body.and_then(|body| element(body, tag));
         let code = code.or_else(|| xml("Code"));
         let message = cleaned(message.or_else(|| xml("Message")).unwrap_or_default(), secret);
-        let text = match code {
+        let mut text = match code {
             Some(code) if message.is_empty() => cleaned(code, secret),
             Some(code) => format!("{}: {message}", cleaned(code, secret)),
             None => format!("an answer with status {status} and without a type"),
         };
+        if ["RequestExpired", "Signature expired", "Signature not yet current"]
+            .iter()
+            .any(|late| text.contains(late))
+        {
+            text.push_str("; set this machine's clock right");
+        }
         let kind = match code {
             Some(code) => kind_of(code, &message, retry_after),
             None if status == 429 => Kind::Throttled { retry_after },

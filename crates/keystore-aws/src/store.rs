@@ -36,7 +36,7 @@ pub struct AwsStore {
 #[derive(Debug)]
 struct Memory {
     created: Remembered<Monotonic>,
-    deleted: Remembered<()>,
+    deleted: Remembered<Monotonic>,
     versions: Remembered<String>,
 }
 
@@ -157,7 +157,8 @@ impl AwsStore {
     fn say_scheduled(&self, name: &EntryName) {
         tracing::warn!(
             key = %name,
-            "the secret is scheduled for deletion, so the key can neither be used nor created again; to have it back: \
+            "the secret is scheduled for deletion in AWS Secrets Manager: the key can neither be used nor created again until \
+             it is gone; to have it back: \
              aws secretsmanager restore-secret --region {} --secret-id {name}",
             self.region
         );
@@ -187,6 +188,14 @@ impl AwsStore {
             .created
             .get(name)
             .is_some_and(|created| now.since(*created) < NEW)
+    }
+
+    fn has_just_deleted(&self, name: &EntryName) -> bool {
+        let now = self.clock.monotonic();
+        self.memory()
+            .deleted
+            .get(name)
+            .is_some_and(|deleted| now.since(*deleted) < LEAVING)
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -294,6 +303,10 @@ impl KeyStore for AwsStore {
                     let value = value_of(answer)?;
                     return Ok(Entry { value, revision });
                 }
+                // What this process has deleted for good is on its way out, and nobody can have it back.
+                Err(failure) if failure.kind == Kind::Scheduled && self.has_just_deleted(name) => {
+                    return Err(StoreError::NotFound);
+                }
                 // What was just created is not to be seen everywhere yet.
                 Err(failure) if failure.kind == Kind::NotFound => {
                     let left = new_until.map_or(Duration::ZERO, |until| {
@@ -397,10 +410,11 @@ impl KeyStore for AwsStore {
 
 impl AwsStore {
     fn note_deleted(&self, name: &EntryName) {
+        let now = self.clock.monotonic();
         let mut memory = self.memory();
         memory.created.forget(name);
         memory.versions.forget(name);
-        memory.deleted.note(name, ());
+        memory.deleted.note(name, now);
     }
 
     fn endless(&self) -> StoreError {
@@ -474,6 +488,9 @@ const REMEMBERED: usize = 10_000;
 
 /// For how long a secret counts as new, which may not be seen everywhere yet.
 const NEW: Duration = Duration::from_secs(10);
+
+/// For how long a deleted secret may still be seen as one that is scheduled for deletion.
+const LEAVING: Duration = Duration::from_secs(60);
 
 /// How long a new secret is waited for.
 const UNTIL_VISIBLE: Duration = Duration::from_secs(2);

@@ -1,9 +1,12 @@
 //! What the store makes of each answer of the service, on the fake.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kes_keystore::{EntryName, KeyStore as _, Patience, StoreError};
+use kes_keystore_aws::{AwsStore, Config};
+use kes_types::ManualClock;
 use serde_json::{Value, json};
 
 use crate::fake::{Fake, Reply, a_secret, answer, created, not_found, refusal, success};
@@ -239,7 +242,7 @@ async fn nothing_takes_longer_than_it_may() {
         operation: Duration::from_millis(500),
         ..SHORT
     };
-    let store = connect(kes_keystore_aws::Config {
+    let store = connect(Config {
         patience,
         ..fake.config()
     })
@@ -377,11 +380,43 @@ async fn a_name_that_this_process_has_deleted_is_waited_for() {
     })
     .await;
     let mut config = fake.config();
-    config.patience.operation = Duration::from_secs(2);
+    config.patience.operation = Duration::from_secs(4);
     let store = connect(config).await.unwrap();
     store.delete(&name("key")).await.unwrap();
     let created = store.create(&name("key"), &secret("value")).await;
     assert!(matches!(created, Err(StoreError::Exists)), "{created:?}");
+}
+
+#[tokio::test]
+async fn what_this_process_has_deleted_is_gone_although_it_is_on_its_way_out() {
+    let (log, _guard) = Log::capture();
+    let fake = Fake::start(|asked| match asked.operation.as_str() {
+        "DeleteSecret" => success(json!({ "Name": "key" })),
+        _ => refusal("InvalidRequestException", MARKED),
+    })
+    .await;
+    let clock = Arc::new(ManualClock::default());
+    let store = AwsStore::connect(fake.config(), Arc::clone(&clock) as _)
+        .await
+        .unwrap();
+    store.delete(&name("key")).await.unwrap();
+    let read = store.get(&name("key")).await;
+    assert!(matches!(read, Err(StoreError::NotFound)), "{read:?}");
+    assert_eq!(log.text(), "", "nobody can restore it");
+
+    // Later it is another's doing.
+    clock.advance(Duration::from_secs(60));
+    let read = store.get(&name("key")).await;
+    assert!(matches!(read, Err(StoreError::Disabled { .. })), "{read:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_clock_is_named() {
+    let expired = "Signature expired: 20240501T000000Z is now earlier than 20261121T000000Z";
+    let fake = Fake::start(move |_| refusal("InvalidSignatureException", expired)).await;
+    let read = fake.connect().await.get(&name("key")).await;
+    let text = chain(&read.map(drop).unwrap_err());
+    assert!(text.contains("set this machine's clock right"), "{text}");
 }
 
 #[tokio::test]
@@ -411,20 +446,15 @@ async fn what_was_just_created_is_waited_for_and_what_was_not_is_not() {
 
 #[tokio::test]
 async fn a_new_secret_is_waited_for_for_two_seconds_and_ten_seconds_long() {
-    use std::sync::Arc;
-
-    use kes_keystore_aws::AwsStore;
-    use kes_types::ManualClock;
-
     let fake = Fake::start(|asked| match asked.operation.as_str() {
         "CreateSecret" => created("key"),
         _ => not_found(),
     })
     .await;
     let clock = Arc::new(ManualClock::default());
-    let mut config = fake.config();
-    config.patience.operation = Duration::from_millis(400);
-    let store = AwsStore::connect(config, Arc::clone(&clock) as _).await.unwrap();
+    let store = AwsStore::connect(fake.config(), Arc::clone(&clock) as _)
+        .await
+        .unwrap();
     store.create(&name("key"), &secret("value")).await.unwrap();
     let read = store.get(&name("key")).await;
     assert!(matches!(read, Err(StoreError::NotFound)), "{read:?}");
@@ -616,7 +646,7 @@ async fn more_than_ten_thousand_names_are_each_listed_once() {
         success(page)
     };
     let fake = Fake::start(listed).await;
-    let store = connect(kes_keystore_aws::Config {
+    let store = connect(Config {
         patience: Patience::default(),
         ..fake.config()
     })
