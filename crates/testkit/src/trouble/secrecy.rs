@@ -1,5 +1,7 @@
 //! What is told when things go wrong, and what must not be in it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::join_all;
@@ -19,8 +21,12 @@ pub async fn no_secret_is_told_whatever_happens(rig: impl Rig) {
     };
     let mut told = trial.rig.told().await;
 
-    // A key whose bytes are known here, and what is stored of it.
-    let key = b"a key that nobody may ever see!!".to_vec();
+    // A key whose bytes are known here, and what is stored of it. All tests of a process share the log, in which the tests of
+    // this promise tell theirs.
+    static EXAMINED: AtomicUsize = AtomicUsize::new(0);
+    let number = EXAMINED.fetch_add(1, Ordering::Relaxed);
+    let key = format!("a key nobody may see: no. {number:06}").into_bytes();
+    let told_of = format!("told-{number}");
     let store = trial.connect(brief).await;
     told.push(format!("{store} {store:?}"));
     let running = server(Arc::clone(&store)).start().await;
@@ -33,7 +39,10 @@ pub async fn no_secret_is_told_whatever_happens(rig: impl Rig) {
     let mut secrets = vec![
         ("the key", key),
         ("the stored value", stored.value.expose_secret().to_vec()),
-        ("a value", value("new-told").expose_secret().to_vec()),
+        (
+            "a value",
+            value(&format!("new-{told_of}")).expose_secret().to_vec(),
+        ),
         (
             "a data key",
             generated["plaintext"].as_str().unwrap().as_bytes().to_vec(),
@@ -68,7 +77,7 @@ pub async fn no_secret_is_told_whatever_happens(rig: impl Rig) {
             Some(problem) => trial.fail(problem).await,
             None => trial.proxy().set(echo),
         }
-        let asked = StoreOp::ALL.map(|op| trial.ask(&store, op, "told"));
+        let asked = StoreOp::ALL.map(|op| trial.ask(&store, op, &told_of));
         for (op, asked) in StoreOp::ALL.into_iter().zip(join_all(asked).await) {
             // A page may pass for the success of a delete: there is nothing in it to tell.
             if let Err(error) = asked {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -17,14 +18,15 @@ use tokio::task::JoinHandle;
 use super::store::{Bad, HttpStore};
 use super::*;
 
-/// What the service wants to be shown.
-pub(super) const TOKEN: &str = "t0ken+of the/service";
+/// What the service wants to be shown begins with this.
+const TOKEN: &str = "t0ken+of the/service";
 /// What tells the service's answers from those of anything between.
 pub(super) const MARK: &str = "x-key-service";
 
 /// `PUT`, `GET` and `DELETE` of `/keys/NAME`, `GET /keys?PREFIX` and `GET /health`.
 struct Service {
     endpoint: String,
+    token: String,
     task: JoinHandle<()>,
 }
 
@@ -36,15 +38,24 @@ impl Service {
         listener.set_nonblocking(true).unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let listener = TcpListener::from_std(listener).unwrap();
+        // Another one for each, because all tests of a process share the log.
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let token = format!("{TOKEN} {:06}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let entries = Entries::default();
+        let authorization = format!("Bearer {token}");
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let entries = Arc::clone(&entries);
-                let service = service_fn(move |request| answer(Arc::clone(&entries), request));
+                let (entries, authorization) = (Arc::clone(&entries), authorization.clone());
+                let service =
+                    service_fn(move |request| answer(Arc::clone(&entries), authorization.clone(), request));
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
-        Self { endpoint, task }
+        Self {
+            endpoint,
+            token,
+            task,
+        }
     }
 }
 
@@ -54,11 +65,15 @@ impl Drop for Service {
     }
 }
 
-async fn answer(entries: Entries, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    entries: Entries,
+    authorization: String,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes);
     let (status, body) = match body {
-        Ok(_) if head.headers["authorization"] != format!("Bearer {TOKEN}") => (401, Bytes::new()),
+        Ok(_) if head.headers["authorization"] != authorization => (401, Bytes::new()),
         Ok(body) => act(&entries, &head.method, head.uri.path(), head.uri.query(), body),
         Err(_) => (400, Bytes::new()),
     };
@@ -121,13 +136,18 @@ impl Rig for ServiceRig {
     }
 
     async fn connect(&self, patience: Patience) -> Result<Subject, BoxError> {
-        let store = HttpStore::new(&self.proxy.endpoint(), patience, self.bad);
+        let store = HttpStore::new(&self.proxy.endpoint(), &self.service.token, patience, self.bad);
         store.ping().await?;
         Ok(Arc::new(store))
     }
 
     async fn direct(&self) -> Subject {
-        Arc::new(HttpStore::new(&self.service.endpoint, PATIENT, None))
+        Arc::new(HttpStore::new(
+            &self.service.endpoint,
+            &self.service.token,
+            PATIENT,
+            None,
+        ))
     }
 
     fn kinds(&self) -> Kinds {
@@ -154,7 +174,7 @@ impl Rig for ServiceRig {
     }
 
     fn secrets(&self) -> Vec<(&'static str, Vec<u8>)> {
-        vec![("the token", TOKEN.as_bytes().to_vec())]
+        vec![("the token", self.service.token.as_bytes().to_vec())]
     }
 
     async fn told(&self) -> Vec<String> {

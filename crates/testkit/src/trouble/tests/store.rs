@@ -11,7 +11,7 @@ use hyper::Method;
 use hyper::header::HeaderMap;
 use kes_keystore::{Entry, Page};
 
-use super::service::{MARK, TOKEN};
+use super::service::MARK;
 use super::*;
 use crate::proxy::forward;
 
@@ -45,6 +45,7 @@ pub(super) struct HttpStore(Arc<Inner>);
 
 struct Inner {
     service: SocketAddr,
+    token: String,
     patience: Patience,
     bad: Option<Bad>,
     turn: tokio::sync::Mutex<()>,
@@ -68,10 +69,11 @@ enum Failed {
 }
 
 impl HttpStore {
-    pub(super) fn new(endpoint: &str, patience: Patience, bad: Option<Bad>) -> Self {
+    pub(super) fn new(endpoint: &str, token: &str, patience: Patience, bad: Option<Bad>) -> Self {
         let service = endpoint.strip_prefix("http://").unwrap().parse().unwrap();
         Self(Arc::new(Inner {
             service,
+            token: token.to_owned(),
             patience,
             bad,
             turn: tokio::sync::Mutex::default(),
@@ -88,7 +90,7 @@ impl Inner {
 
     async fn attempt(&self, method: &Method, target: &str, body: &Bytes) -> Result<Answer, Failed> {
         let mut headers = HeaderMap::new();
-        headers.insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
+        headers.insert("authorization", format!("Bearer {}", self.token).parse().unwrap());
         let request = ProxiedRequest {
             method: method.clone(),
             target: target.to_owned(),
@@ -192,11 +194,11 @@ impl Inner {
             self.kept.lock().unwrap().push(vec![1; 8000]);
         }
         if self.is(Bad::LogsItsToken) {
-            tracing::debug!(target: "kes_store", "failed with {TOKEN}");
+            tracing::debug!(target: "kes_store", "failed with {}", self.token);
         }
         let store = "the key service".to_owned();
         let source: BoxError = if self.is(Bad::TellsItsToken) {
-            format!("{failed} for {TOKEN}").into()
+            format!("{failed} for {}", self.token).into()
         } else {
             failed.to_string().into()
         };
@@ -309,7 +311,11 @@ impl fmt::Display for HttpStore {
 
 impl fmt::Debug for HttpStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let token = if self.0.is(Bad::ShowsItsToken) { TOKEN } else { "" };
+        let token = if self.0.is(Bad::ShowsItsToken) {
+            self.0.token.as_str()
+        } else {
+            ""
+        };
         write!(f, "HttpStore({} {token})", self.0.service)
     }
 }
