@@ -144,7 +144,7 @@ impl Site {
         let (identity, path) = (&self.identity, self.path(keys));
         let audit = if audit { "on" } else { "off" };
         self.configured(
-            program,
+            pinned(SERVER_CORE, program),
             keys,
             &format!(
                 "admin: {{ identity: disabled }}
@@ -175,6 +175,16 @@ keystore: {{ fs: {{ path: {path:?} }} }}
         name: &str,
         settings: &str,
     ) -> anyhow::Result<(Command, SocketAddr)> {
+        self.administered_by(pinned(SERVER_CORE, program), name, settings)
+    }
+
+    /// The same, with the command of the program, which lacks its arguments.
+    pub(crate) fn administered_by(
+        &self,
+        program: Command,
+        name: &str,
+        settings: &str,
+    ) -> anyhow::Result<(Command, SocketAddr)> {
         let identity = &self.identity;
         self.configured(
             program,
@@ -186,7 +196,7 @@ keystore: {{ fs: {{ path: {path:?} }} }}
     /// Writes a configuration file for our server on a free port.
     fn configured(
         &self,
-        program: &Path,
+        mut command: Command,
         name: &str,
         settings: &str,
     ) -> anyhow::Result<(Command, SocketAddr)> {
@@ -197,7 +207,6 @@ keystore: {{ fs: {{ path: {path:?} }} }}
             &config,
             format!("version: v1\naddress: {addr}\ntls: {{ key: {key:?}, cert: {cert:?} }}\n{settings}"),
         )?;
-        let mut command = pinned(SERVER_CORE, program);
         command.args(["server", "--config"]).arg(config);
         Ok((command, addr))
     }

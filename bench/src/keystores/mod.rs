@@ -4,6 +4,7 @@ mod report;
 mod services;
 
 use std::env;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -82,7 +83,9 @@ async fn measure(
     keys: usize,
     crowd: usize,
 ) -> anyhow::Result<Figures> {
-    let (command, addr) = site.administered(&binaries.kes, "served", &service.settings)?;
+    // On any core: of the server, the service and this program only one works at a time.
+    let program = Command::new(&binaries.kes);
+    let (command, addr) = site.administered_by(program, "served", &service.settings)?;
     let server = Server::start(command, addr, &site.path("served.log")).await?;
 
     let single = names("single", WARM_UP + keys)?;
