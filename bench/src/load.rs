@@ -4,13 +4,12 @@
 //! ones. fortio makes full ones, but takes its latencies from the moment of sending, needs several times oha's CPU time, and
 //! has one request at a time on an HTTP/2 connection.
 
-use std::env;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, ensure};
+use kes_peers::install::{cargo_program, go_program};
 use serde_json::Value;
 
 use crate::process::{LOAD_CORE, pinned};
@@ -18,7 +17,7 @@ use crate::scenario::{Operation, Shape};
 use crate::setup::Site;
 
 const OHA: &str = "1.16.0";
-const FORTIO: &str = "1.68.0";
+const FORTIO: &str = "v1.68.0";
 
 /// Where the load generators are.
 #[derive(Debug)]
@@ -68,35 +67,12 @@ pub(crate) struct Latency {
 }
 
 impl Generators {
-    /// Installs what is missing into `~/.cache/kes-peers`.
+    /// Finds the load generators in the user's cache, building what is missing.
     pub(crate) fn install() -> anyhow::Result<Self> {
-        let home = env::var_os("HOME").context("HOME is not set")?;
-        let peers = Path::new(&home).join(".cache/kes-peers");
-        let oha_root = peers.join(format!("oha-{OHA}"));
-        let fortio_bin = peers.join(format!("fortio-{FORTIO}"));
-        let found = Self {
-            oha: oha_root.join("bin/oha"),
-            fortio: fortio_bin.join("fortio"),
-        };
-        if !found.oha.exists() {
-            let mut command = Command::new("cargo");
-            command.args([
-                "install",
-                "--locked",
-                "--quiet",
-                "--no-default-features",
-                "--features",
-                "rustls",
-                "--version",
-            ]);
-            install(command.args([OHA, "oha", "--root"]).arg(&oha_root))?;
-        }
-        if !found.fortio.exists() {
-            let mut command = Command::new("go");
-            command.env("GOBIN", &fortio_bin);
-            install(command.args(["install".to_owned(), format!("fortio.org/fortio@v{FORTIO}")]))?;
-        }
-        Ok(found)
+        Ok(Self {
+            oha: cargo_program("oha", OHA, &["--no-default-features", "--features", "rustls"])?,
+            fortio: go_program("fortio.org/fortio", FORTIO)?,
+        })
     }
 
     /// What the table says about the load.
@@ -226,15 +202,6 @@ impl Target<'_> {
     fn url(&self) -> String {
         format!("https://{}{}", self.addr, self.operation.path())
     }
-}
-
-fn install(command: &mut Command) -> anyhow::Result<()> {
-    eprintln!("installing: {command:?}");
-    let status = command
-        .status()
-        .with_context(|| format!("starting {command:?}"))?;
-    ensure!(status.success(), "cannot install: {command:?}");
-    Ok(())
 }
 
 /// How many requests were answered with 200.

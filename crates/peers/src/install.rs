@@ -35,6 +35,28 @@ pub fn go_program(package: &str, version: &str) -> Result<PathBuf> {
     Ok(folder.join(name))
 }
 
+/// A program of the Rust package `package` at `version`, of the same name, built with these `options` of `cargo install`.
+///
+/// # Errors
+///
+/// If it is not in the cache and cannot be built.
+pub fn cargo_program(package: &str, version: &str, options: &[&str]) -> Result<PathBuf> {
+    let program = format!("bin/{package}");
+    let folder = once(&format!("{package}-{version}"), &program, |aside| {
+        run(
+            Command::new("cargo")
+                .args(["install", "--locked", "--quiet", "--version", version, package])
+                .args(options)
+                .arg("--root")
+                .arg(aside),
+            BUILD_LIMIT,
+        )?
+        .expect_success()?;
+        Ok(())
+    })?;
+    Ok(folder.join(program))
+}
+
 /// A program of ours on Go libraries: `name` in `version`, made from `sources`, which are file names and texts, once `prepare` has put
 /// beside them what else it needs.
 pub(crate) fn go_source(
