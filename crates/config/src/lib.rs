@@ -21,10 +21,12 @@
 //! # Ok::<(), kes_config::LoadError>(())
 //! ```
 //!
-//! The text is a tree first, with its order, its duplicates and its positions (`yaml`), which is then read section by
-//! section (`schema`). Nothing here opens a file that the configuration names, and nothing it says about a
+//! The text is a tree first, with its order, its duplicates and its positions (`yaml`, `toml`). What older releases called
+//! otherwise is brought to its current place (`legacy`), and the tree is then read section by section (`schema`), or
+//! written anew (`convert`). Nothing here opens a file that the configuration names, and nothing it says about a
 //! configuration quotes a value of it.
 
+mod convert;
 mod diagnostic;
 pub mod duration;
 pub mod keystore;
@@ -35,8 +37,11 @@ mod reader;
 mod schema;
 mod secret;
 mod settings;
+mod toml;
+mod tree;
 mod yaml;
 
+pub use convert::{Converted, convert, convert_file};
 pub use diagnostic::{Diagnostic, LoadError};
 pub use keystore::KeyStoreSettings;
 pub use level::{BadLevel, LogLevel};

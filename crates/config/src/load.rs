@@ -9,14 +9,16 @@ use zeroize::Zeroizing;
 
 use crate::diagnostic::{Diagnostic, LoadError};
 use crate::keystore::KeyStoreSettings;
-use crate::legacy;
 use crate::reader::{Checked, Context};
 use crate::schema;
 use crate::settings::{AuthMode, Settings};
-use crate::yaml::{self, Kind, Node};
+use crate::tree::{Kind, Node, SyntaxError};
+use crate::{toml, yaml};
 
 /// The largest file. A configuration with a thousand policies is far below it.
 const MAX_SIZE: usize = 1 << 20;
+
+const IS_EMPTY: &str = "is empty";
 
 const TOO_LARGE: &str = "is larger than 1 MiB, the most for a configuration";
 
@@ -70,7 +72,10 @@ pub fn load_keystore(
     parse_keystore(&text, &path.to_string_lossy(), environment)
 }
 
-fn read_or_report(path: &Path, environment: &Environment<'_>) -> Result<Zeroizing<String>, LoadError> {
+pub(crate) fn read_or_report(
+    path: &Path,
+    environment: &Environment<'_>,
+) -> Result<Zeroizing<String>, LoadError> {
     let cx = Context::new(&path.to_string_lossy(), environment);
     let text = read(path).map_err(|message| cx.error(None, "", message));
     Ok(cx.finish(text)?.0)
@@ -132,29 +137,67 @@ pub fn parse_keystore(
     cx.finish(settings)
 }
 
+/// The tree of a text, and whether it is TOML.
+pub(crate) struct Tree {
+    pub(crate) root: Rc<Node>,
+    pub(crate) is_toml: bool,
+}
+
 fn document(cx: &Context<'_>, text: &str, name: &str) -> Checked<Rc<Node>> {
+    Ok(tree(cx, text, name)?.root)
+}
+
+/// Reads the text of a file called `name`, whose ending says what the format is. Of another name it may be either one.
+pub(crate) fn tree(cx: &Context<'_>, text: &str, name: &str) -> Checked<Tree> {
     let ends_in = |ending: &str| {
         Path::new(name)
             .extension()
             .is_some_and(|own| own.eq_ignore_ascii_case(ending))
     };
-    if ends_in("toml") {
-        return Err(cx.error(None, "", legacy::TOML));
-    }
     if text.len() > MAX_SIZE {
         return Err(cx.error(None, "", TOO_LARGE));
     }
-    // A file with another name may be in either format, of which the other one cannot be read yet.
-    let other = if ends_in("yaml") || ends_in("yml") {
-        String::new()
-    } else {
-        format!(". If it is TOML: {}", legacy::TOML)
+    let report = |error: SyntaxError| cx.error(error.at, "", error.message);
+    let read = |document| match document {
+        Some(root) => Ok(Tree {
+            root: Rc::new(root),
+            is_toml: true,
+        }),
+        None => Err(cx.error(None, "", IS_EMPTY)),
     };
-    let document = match yaml::parse(text) {
-        Ok(Some(document)) => document,
-        Ok(None) => return Err(cx.error(None, "", "is empty")),
-        Err(error) => return Err(cx.error(error.at, "", format!("{}{other}", error.message))),
+    if ends_in("toml") {
+        return toml::parse(text).map_err(report).and_then(read);
+    }
+    let yaml_error = match yaml_tree(cx, text) {
+        Ok(Some(root)) => return Ok(Tree { root, is_toml: false }),
+        Ok(None) => return Err(cx.error(None, "", IS_EMPTY)),
+        Err(error) => error,
     };
+    if ends_in("yaml") || ends_in("yml") {
+        return Err(report(yaml_error));
+    }
+    match toml::parse(text) {
+        Ok(document) => read(document),
+        Err(toml_error) => {
+            report(yaml_error);
+            Err(report(toml_error))
+        }
+    }
+}
+
+/// The mapping that a YAML text is, unless there is nothing in it.
+fn yaml_tree(cx: &Context<'_>, text: &str) -> Result<Option<Rc<Node>>, SyntaxError> {
+    let Some(document) = yaml::parse(text)? else {
+        return Ok(None);
+    };
+    match &document.root.kind {
+        Kind::Map(_) => {}
+        Kind::Null => return Ok(None),
+        Kind::Scalar(_) | Kind::List(_) => {
+            let message = "must consist of `key: value` lines and sections";
+            return Err(SyntaxError::new(document.root.at, message));
+        }
+    }
     if let Some(second) = document.second {
         cx.warn(
             second,
@@ -162,14 +205,7 @@ fn document(cx: &Context<'_>, text: &str, name: &str) -> Checked<Rc<Node>> {
             "a second document begins here; only the first is read",
         );
     }
-    match &document.root.kind {
-        Kind::Map(_) => Ok(document.root),
-        Kind::Null => Err(cx.error(None, "", "is empty")),
-        Kind::Scalar(_) | Kind::List(_) => {
-            let message = format!("must consist of `key: value` lines and sections{other}");
-            Err(cx.error(Some(document.root.at), "", message))
-        }
-    }
+    Ok(Some(document.root))
 }
 
 #[cfg(test)]
@@ -218,10 +254,37 @@ mod tests {
     }
 
     #[test]
-    fn toml_is_refused_by_name_and_suspected_in_other_files() {
-        assert!(load_bytes(b"", "kes.toml").contains("TOML (up to v0.7.2) are not supported yet"));
-        assert!(load_bytes(b"address = \"a\"\n[tls]\nkey = 1\n", "kes.conf").contains("If it is TOML"));
-        assert!(!load_bytes(b"address = \"a\"\n[tls]\nkey = 1\n", "kes.yaml").contains("TOML"));
+    fn the_ending_says_what_the_format_is_and_without_one_both_are_tried() {
+        let toml = b"root = \"disabled\"\n[tls]\nkey = \"a\"\ncert = \"b\"\n[keystore.fs]\npath = \"c\"\n";
+        let yaml = b"root: disabled\ntls: {key: a, cert: b}\nkeystore: {fs: {path: c}}\n";
+        let load_named = |bytes: &[u8], name: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            load(&path, &Overrides::default(), &|_| None).map(|loaded| loaded.settings)
+        };
+        let settings = load_named(yaml, "kes.yaml").unwrap();
+        for name in ["kes.toml", "KES.TOML", "kes", "kes.conf"] {
+            assert_eq!(load_named(toml, name).as_ref(), Ok(&settings), "{name}");
+        }
+        for name in ["kes.yml", "KES.YAML", "kes", "kes.conf"] {
+            assert_eq!(load_named(yaml, name).as_ref(), Ok(&settings), "{name}");
+        }
+        assert!(load_bytes(toml, "kes.yml").contains("must consist of `key: value` lines"));
+        assert!(load_bytes(yaml, "kes.toml").contains("kes.toml:1: is not valid TOML"));
+        for name in ["kes.toml", "kes.yml", "kes"] {
+            assert!(load_bytes(b"", name).ends_with(": is empty"));
+            assert!(load_bytes(b"# nothing\n", name).ends_with(": is empty"));
+        }
+    }
+
+    #[test]
+    fn a_text_in_no_format_is_told_what_is_wrong_with_it_in_both() {
+        let error = load_bytes(b"just words", "kes.conf");
+        assert!(
+            error.contains("must consist of `key: value` lines") && error.contains("is not valid TOML"),
+            "{error}"
+        );
     }
 
     #[test]

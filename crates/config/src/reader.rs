@@ -12,10 +12,9 @@ use zeroize::Zeroizing;
 
 use crate::diagnostic::{Diagnostic, LoadError};
 use crate::duration;
-use crate::legacy;
 use crate::load::Environment;
 use crate::secret::SecretText;
-use crate::yaml::{Entry, Kind, Node, Position};
+use crate::tree::{Entry, Kind, Node, Position};
 
 /// Proof that an error has been reported. Whoever holds one has no value and nothing more to say.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +31,9 @@ pub(crate) struct Context<'e> {
     environment: &'e Environment<'e>,
     errors: RefCell<Vec<Diagnostic>>,
     warnings: RefCell<Vec<Diagnostic>>,
-    deprecated: RefCell<HashSet<&'static str>>,
+    deprecated: RefCell<HashSet<String>>,
+    /// Whether deprecated keys are warned of.
+    warns_of_deprecated: bool,
 }
 
 impl<'e> Context<'e> {
@@ -43,6 +44,15 @@ impl<'e> Context<'e> {
             errors: RefCell::default(),
             warnings: RefCell::default(),
             deprecated: RefCell::default(),
+            warns_of_deprecated: true,
+        }
+    }
+
+    /// For who is told of older keys in another way.
+    pub(crate) fn without_deprecations(self) -> Self {
+        Self {
+            warns_of_deprecated: false,
+            ..self
         }
     }
 
@@ -70,10 +80,10 @@ impl<'e> Context<'e> {
             .push(self.diagnostic(Some(at), key, message.into()));
     }
 
-    /// Warns of a key of an older release that is still read, once for all places that it stands in.
-    pub(crate) fn deprecated(&self, at: Position, key: &str, successor: &'static str) {
-        if self.deprecated.borrow_mut().insert(successor) {
-            self.warn(at, key, format!("is deprecated: {successor}"));
+    /// Warns of a key of an older release that is still read, once for all places that it stands in. `id` is the same for these.
+    pub(crate) fn deprecated(&self, at: Position, key: &str, id: &str, message: String) {
+        if self.warns_of_deprecated && self.deprecated.borrow_mut().insert(id.to_owned()) {
+            self.warn(at, key, message);
         }
     }
 
@@ -92,6 +102,8 @@ impl<'e> Context<'e> {
         let sorted = |diagnostics: RefCell<Vec<Diagnostic>>| {
             let mut diagnostics = diagnostics.into_inner();
             diagnostics.sort_by_key(|d| (d.line.is_none(), d.line, d.column));
+            // Two spellings of a key that are compared are read once more than others.
+            diagnostics.dedup();
             diagnostics
         };
         let (errors, warnings) = (sorted(self.errors), sorted(self.warnings));
@@ -103,7 +115,13 @@ impl<'e> Context<'e> {
 
     /// The text of a scalar, where nothing counts as empty.
     pub(crate) fn text(&self, node: &Node, key: &str) -> Checked<Text> {
-        let mut text = self.literal(node, key)?;
+        self.check_is_text(node, key)?;
+        self.scalar(node, key)
+    }
+
+    /// The text of a scalar that need not be a text in the file: a switch or a number.
+    fn scalar(&self, node: &Node, key: &str) -> Checked<Text> {
+        let mut text = self.any_literal(node, key)?;
         let Some(name) = variable(&text.value) else {
             return Ok(text);
         };
@@ -131,6 +149,22 @@ impl<'e> Context<'e> {
 
     /// The text of a scalar where variables have no meaning.
     pub(crate) fn literal(&self, node: &Node, key: &str) -> Checked<Text> {
+        self.check_is_text(node, key)?;
+        self.any_literal(node, key)
+    }
+
+    fn check_is_text(&self, node: &Node, key: &str) -> Checked<()> {
+        match node.typed {
+            Some(typed) => Err(self.error(
+                Some(node.at),
+                key,
+                format!("must be a text in quotes, not {typed}"),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn any_literal(&self, node: &Node, key: &str) -> Checked<Text> {
         let value = match &node.kind {
             Kind::Null => Zeroizing::default(),
             Kind::Scalar(text) => text.clone(),
@@ -329,8 +363,16 @@ impl<'a> Section<'a> {
         self.present
     }
 
-    /// The path of a key of this section.
+    /// The path of a key of this section, as the file has it.
     pub(crate) fn path_of(&self, key: &str) -> String {
+        let entry = self.fields.iter().find(|(entry, _)| entry.key == key);
+        match entry {
+            Some((Entry { old: Some(old), .. }, _)) => old.to_string(),
+            _ => self.current_path_of(key),
+        }
+    }
+
+    fn current_path_of(&self, key: &str) -> String {
         let key = shown_key(key);
         if self.path.is_empty() {
             key
@@ -370,21 +412,10 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A section that samples list with empty values, which then mean that it is absent. `ignored` keys do not count.
-    pub(crate) fn optional_section(
-        &mut self,
-        cx: &Context<'_>,
-        key: &str,
-        ignored: &[&str],
-    ) -> Checked<Option<Self>> {
-        let mut section = self.section(cx, key)?;
-        for key in ignored {
-            section.take(key);
-        }
-        let blank = section
-            .fields
-            .iter()
-            .all(|(entry, used)| *used || cx.is_blank(&entry.value));
+    /// A section that samples list with empty values, which then mean that it is absent.
+    pub(crate) fn optional_section(&mut self, cx: &Context<'_>, key: &str) -> Checked<Option<Self>> {
+        let section = self.section(cx, key)?;
+        let blank = section.fields.iter().all(|(entry, _)| cx.is_blank(&entry.value));
         if blank { Ok(None) } else { Ok(Some(section)) }
     }
 
@@ -393,6 +424,14 @@ impl<'a> Section<'a> {
         let path = self.path_of(key);
         self.take(key)
             .map(|entry| cx.text(&entry.value, &path))
+            .transpose()
+    }
+
+    /// The value of `key`, which may also be a switch or a number.
+    pub(crate) fn scalar(&mut self, cx: &Context<'_>, key: &str) -> Checked<Option<Text>> {
+        let path = self.path_of(key);
+        self.take(key)
+            .map(|entry| cx.scalar(&entry.value, &path))
             .transpose()
     }
 
@@ -453,7 +492,7 @@ impl<'a> Section<'a> {
         key: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Checked<Option<T>> {
-        match self.text(cx, key)? {
+        match self.scalar(cx, key)? {
             Some(text) if text.variable.is_none() || !text.is_empty() => text.parse(cx, parse).map(Some),
             _ => Ok(None),
         }
@@ -462,11 +501,11 @@ impl<'a> Section<'a> {
     /// Warns about the entries that nobody took.
     pub(crate) fn finish(self, cx: &Context<'_>) {
         for (entry, _) in self.fields.iter().filter(|(_, used)| !used) {
-            let path = self.path_of(&entry.key);
-            match legacy::successor(&path) {
-                Some(message) if !cx.is_blank(&entry.value) => _ = cx.error(Some(entry.at), &path, message),
-                _ => cx.warn(entry.at, &path, "is not a known key here and is ignored"),
-            }
+            let path = match &entry.old {
+                Some(old) => old.to_string(),
+                None => self.current_path_of(&entry.key),
+            };
+            cx.warn(entry.at, &path, "is not a known key here and is ignored");
         }
     }
 }

@@ -17,15 +17,17 @@ use crate::keystore::KeyStoreSettings;
 use crate::legacy;
 use crate::level::LogLevel;
 use crate::load::Overrides;
-use crate::reader::{Checked, Context, Section, Text, list_items};
+use crate::reader::{Checked, Context, Section, list_items};
 use crate::settings::{Admin, Cache, Limits, ListenAddress, Log, Settings};
-use crate::yaml::{Kind, Node, Position};
+use crate::tree::{Entry, Kind, Node, Position};
 
 /// Reads a whole file.
 pub(crate) fn settings(cx: &Context<'_>, root: &Node, overrides: &Overrides) -> Checked<Settings> {
     cx.check_duplicates(root);
+    let lost = report_lost_indentation(cx, &Section::root(cx, root)?);
+    // A key that lost its indentation is not one of an older release.
+    let root = &legacy::modernize(cx, root, lost);
     let mut root = Section::root(cx, root)?;
-    report_lost_indentation(cx, &root);
 
     let version = check_version(cx, &mut root);
     let address = address(cx, &mut root, overrides);
@@ -73,9 +75,21 @@ pub(crate) fn settings(cx: &Context<'_>, root: &Node, overrides: &Overrides) -> 
 /// Reads the section `keystore` of a file, whatever the others say or lack.
 pub(crate) fn keystore_alone(cx: &Context<'_>, root: &Node) -> Checked<KeyStoreSettings> {
     cx.check_duplicates(root);
+    let root = &legacy::modernize(cx, root, false);
     let mut root = Section::root(cx, root)?;
     let section = root.section(cx, "keystore")?;
     keystore::read(cx, section)
+}
+
+/// Reports key stores that exist no more.
+pub(crate) fn check_removed(cx: &Context<'_>, root: &Node) -> Checked<()> {
+    let section = Section::root(cx, root)?.section(cx, "keystore")?;
+    keystore::check_removed(cx, section)
+}
+
+/// The section `policy` in the current form.
+pub(crate) fn modern_policies(cx: &Context<'_>, node: &Node) -> Checked<Node> {
+    policy::modern(cx, node)
 }
 
 fn check_version(cx: &Context<'_>, root: &mut Section<'_>) -> Checked<()> {
@@ -101,53 +115,23 @@ fn address(cx: &Context<'_>, root: &mut Section<'_>, overrides: &Overrides) -> C
 fn admin(cx: &Context<'_>, root: &mut Section<'_>, overrides: &Overrides) -> Checked<Admin> {
     const HINT: &str = "set it to the identity of the admin, or to `disabled`";
 
-    let section = root.section(cx, "admin");
-    let legacy = root.text(cx, "root");
-    let current = section.and_then(|mut section| {
+    let text = root.section(cx, "admin").and_then(|mut section| {
         let identity = section.text(cx, "identity");
         section.finish(cx);
         identity
-    });
-    let (current, legacy) = (current?, legacy?);
-    if let Some(legacy) = &legacy {
-        cx.deprecated(
-            legacy.at,
-            &legacy.key,
-            "write it as `identity` in the section `admin`",
-        );
-    }
-    let text = match (current, legacy) {
-        (Some(current), Some(legacy)) if !current.is_empty() && !legacy.is_empty() => {
-            if identity_text(&current) != identity_text(&legacy) {
-                let message = format!(
-                    "is not the same as `admin.identity` in line {}: remove it",
-                    current.at.line
-                );
-                return Err(cx.error(Some(legacy.at), &legacy.key, message));
-            }
-            Some(current)
-        }
-        (Some(current), Some(legacy)) => Some(if current.is_empty() { legacy } else { current }),
-        (current, legacy) => current.or(legacy),
-    };
+    })?;
     let text = match &overrides.root {
         Some(option) if option.trim().is_empty() => {
             return Err(cx.option_error("--root", format!("is empty: {HINT}")));
         }
         Some(option) => option.trim().to_owned(),
-        None => identity_text(&cx.demand(text, None, "admin.identity", HINT)?),
+        None => legacy::identity_text(&cx.demand(text, None, "admin.identity", HINT)?),
     };
     let identity = Identity::parse(&text).ok().filter(Identity::is_digest);
     Ok(Admin {
         text: identity.as_ref().map_or(text, ToString::to_string),
         identity,
     })
-}
-
-/// An identity as it is compared.
-fn identity_text(text: &Text) -> String {
-    let text = text.as_str().trim();
-    Identity::parse(text).map_or_else(|_| text.to_owned(), |identity| identity.to_string())
 }
 
 /// Who has an identity: an identity has one role, and one policy at most.
@@ -214,29 +198,14 @@ fn cache(cx: &Context<'_>, mut section: Section<'_>) -> Checked<Cache> {
     section.finish(cx);
 
     let mut expiry = expiry?;
-    let legacy_at = expiry
-        .entries()
-        .find(|entry| entry.key == "all")
-        .map(|entry| entry.at);
-    let (any, all) = (expiry.duration(cx, "any"), expiry.duration(cx, "all"));
+    let any = expiry.duration(cx, "any");
     let (unused, offline) = (expiry.duration(cx, "unused"), expiry.duration(cx, "offline"));
     expiry.finish(cx);
 
-    let (any, all) = (any?, all?);
-    if let (Some(_), Some(at)) = (all, legacy_at) {
-        cx.deprecated(at, "cache.expiry.all", "its name is `any`");
-        if any.is_some() && any != all {
-            return Err(cx.error(
-                Some(at),
-                "cache.expiry.all",
-                "is not the same as `cache.expiry.any`: remove it",
-            ));
-        }
-    }
     let not_zero =
         |value: Option<std::time::Duration>, default| value.filter(|d| !d.is_zero()).unwrap_or(default);
     Ok(Cache {
-        any: not_zero(any.or(all), default.any),
+        any: not_zero(any?, default.any),
         unused: not_zero(unused?, default.unused),
         offline: offline?.unwrap_or(default.offline),
         entries: entries?.unwrap_or(default.entries),
@@ -252,7 +221,7 @@ fn log(cx: &Context<'_>, mut section: Section<'_>) -> Checked<Log> {
             return Err(cx.error(Some(entry.at), &section.path_of(key), legacy::LOG_FILES));
         }
         let text = section
-            .text(cx, key)?
+            .scalar(cx, key)?
             .filter(|text| !text.as_str().trim().is_empty());
         text.map_or(Ok(default), |text| text.parse(cx, LogLevel::parse))
     };
@@ -299,8 +268,8 @@ fn body_memory(text: &str) -> Result<u64, &'static str> {
 }
 
 /// A text copied from a web page may have lost its indentation, which leaves sections empty and their keys beside them.
-/// To guess what belongs where could grant what nobody meant to grant, so this only says what happened.
-fn report_lost_indentation(cx: &Context<'_>, root: &Section<'_>) {
+/// To guess what belongs where could grant what nobody meant to grant, so this only says what happened, and whether it did.
+pub(crate) fn report_lost_indentation(cx: &Context<'_>, root: &Section<'_>) -> bool {
     const SECTIONS: [&str; 6] = ["admin", "tls", "policy", "cache", "log", "keystore"];
     const INNER_KEYS: [&str; 15] = [
         "identity",
@@ -329,11 +298,17 @@ fn report_lost_indentation(cx: &Context<'_>, root: &Section<'_>) {
                 .map(|key| (key, entry.at))
         })
         .collect();
-    let Some(&(first, at)) = empty.first() else { return };
-    if root
+    let Some(&(first, at)) = empty.first() else {
+        return false;
+    };
+    // Releases up to v0.4.0 had the sections `fs` and `vault` there, though not empty.
+    let is_older = |entry: &Entry| {
+        matches!(entry.key.as_str(), "fs" | "vault") && matches!(entry.value.kind, Kind::Map(_))
+    };
+    let lost = root
         .entries()
-        .any(|entry| INNER_KEYS.contains(&entry.key.as_str()))
-    {
+        .any(|entry| INNER_KEYS.contains(&entry.key.as_str()) && !is_older(entry));
+    if lost {
         let names = empty
             .iter()
             .map(|(name, _)| format!("`{name}`"))
@@ -344,4 +319,5 @@ fn report_lost_indentation(cx: &Context<'_>, root: &Section<'_>) {
             format!("{names} {are} empty and look un-indented: indent the lines that belong to each section");
         cx.error(Some(at), first, message);
     }
+    lost
 }

@@ -8,20 +8,10 @@ use std::rc::Rc;
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag};
 use zeroize::Zeroizing;
 
-/// How deep collections nest. A configuration needs six levels; recursion over the tree relies on the bound.
-const MAX_DEPTH: usize = 64;
+use crate::tree::{Entry, Kind, MAX_DEPTH, Node, Position, SyntaxError, TOO_DEEP};
 
 /// How many nodes aliases and merges may add to a tree. Aliases of aliases multiply, so a short text could be endless.
 const MAX_ALIASED_NODES: usize = 100_000;
-
-/// A place in the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Position {
-    /// Counted from 1.
-    pub(crate) line: usize,
-    /// Counted from 1.
-    pub(crate) column: usize,
-}
 
 impl From<Span> for Position {
     fn from(span: Span) -> Self {
@@ -32,58 +22,11 @@ impl From<Span> for Position {
     }
 }
 
-/// A value and where it stands. Aliases share their node, so a place may be that of an anchor.
-pub(crate) struct Node {
-    pub(crate) at: Position,
-    pub(crate) kind: Kind,
-    /// Nodes in this tree, itself included, as often as they occur.
-    size: usize,
-    /// Levels of this tree.
-    depth: usize,
-}
-
-/// What a value is.
-pub(crate) enum Kind {
-    /// Nothing, `~` or `null`, unquoted.
-    Null,
-    /// The text of the scalar, without quotes and escapes. Zeroed, since it may be a secret.
-    Scalar(Zeroizing<String>),
-    /// `- item`, or `[item]`.
-    List(Vec<Rc<Node>>),
-    /// `key: value`, in the order of the text, duplicates included.
-    Map(Vec<Entry>),
-}
-
-/// One `key: value`.
-#[derive(Clone)]
-pub(crate) struct Entry {
-    pub(crate) key: String,
-    /// Where the key stands.
-    pub(crate) at: Position,
-    pub(crate) value: Rc<Node>,
-}
-
 /// The first document of a text.
 pub(crate) struct Document {
     pub(crate) root: Rc<Node>,
     /// Where a second document begins, which nobody reads.
     pub(crate) second: Option<Position>,
-}
-
-/// Why a text is no YAML. Does not quote the text.
-#[derive(Debug)]
-pub(crate) struct SyntaxError {
-    pub(crate) at: Option<Position>,
-    pub(crate) message: String,
-}
-
-impl SyntaxError {
-    fn new(at: Position, message: impl Into<String>) -> Self {
-        Self {
-            at: Some(at),
-            message: message.into(),
-        }
-    }
 }
 
 impl From<ScanError> for SyntaxError {
@@ -111,8 +54,6 @@ impl From<ScanError> for SyntaxError {
         Self::new(at, format!("is not valid YAML: {reason}"))
     }
 }
-
-const TOO_DEEP: &str = "lists and mappings are nested too deeply";
 
 /// Reads the first document of `text`; `None` when there is none but comments.
 pub(crate) fn parse(text: &str) -> Result<Option<Document>, SyntaxError> {
@@ -285,20 +226,7 @@ impl Builder {
     }
 
     fn add(&mut self, kind: Kind, anchor: usize, at: Position) -> Result<(), SyntaxError> {
-        let children: &mut dyn Iterator<Item = &Rc<Node>> = match &kind {
-            Kind::Null | Kind::Scalar(_) => &mut std::iter::empty(),
-            Kind::List(items) => &mut items.iter(),
-            Kind::Map(entries) => &mut entries.iter().map(|entry| &entry.value),
-        };
-        let (size, depth) = children.fold((1usize, 0), |(size, depth), child| {
-            (size.saturating_add(child.size), depth.max(child.depth))
-        });
-        let node = Rc::new(Node {
-            at,
-            kind,
-            size,
-            depth: depth + 1,
-        });
+        let node = Rc::new(Node::new(at, kind));
         if anchor != 0 {
             self.anchors.insert(anchor, Rc::clone(&node));
         }
@@ -314,7 +242,7 @@ impl Builder {
             None => self.root = Some(node),
             Some(Collection::List(items)) => items.push(node),
             Some(Collection::Map(map)) => match map.key.take() {
-                Some((Key::Text(key), at)) => map.entries.push(Slot::Entry(Entry { key, at, value: node })),
+                Some((Key::Text(key), at)) => map.entries.push(Slot::Entry(Entry::new(key, at, node))),
                 Some((Key::Merge, at)) => map.entries.push(Slot::Merge(at, node)),
                 None => match &node.kind {
                     Kind::Scalar(text) => map.key = Some((Key::Text(text.to_string()), at)),

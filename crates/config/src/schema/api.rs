@@ -6,7 +6,7 @@ use kes_types::Verb;
 
 use crate::reader::{Checked, Context, Section};
 use crate::settings::ApiOverride;
-use crate::yaml::{Entry, Kind};
+use crate::tree::{Entry, Kind};
 
 pub(crate) fn read(cx: &Context<'_>, mut section: Section<'_>) -> Checked<BTreeMap<Verb, ApiOverride>> {
     let mut lines: HashMap<Verb, usize> = HashMap::new();

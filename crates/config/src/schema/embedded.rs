@@ -7,7 +7,7 @@ use crate::duration;
 use crate::keystore::{Embedded, KeyStoreSettings, SealSettings};
 use crate::reader::{Checked, Context, Section, is_variable_name};
 use crate::secret::SecretText;
-use crate::yaml::{Kind, Node, Position};
+use crate::tree::{Kind, Node, Position};
 
 /// Said of a seal that is missing.
 const SEAL: &str =

@@ -92,9 +92,9 @@ pub(crate) fn read(cx: &Context<'_>, mut keystore: Section<'_>) -> Checked<KeySt
             Err(reported) => failed = Some(reported),
         }
     }
-    for (removed, after) in [("kes", "2023-10-03"), ("generic", "2023-10-03")] {
+    for (removed, after) in legacy::REMOVED {
         match keystore.section(cx, removed) {
-            Ok(mut section) => failed = legacy::check_removed(cx, &mut section, after).or(failed),
+            Ok(section) => failed = legacy::check_removed(cx, &section, after).or(failed),
             Err(reported) => failed = Some(reported),
         }
     }
@@ -133,6 +133,17 @@ pub(crate) fn read(cx: &Context<'_>, mut keystore: Section<'_>) -> Checked<KeySt
     })
 }
 
+/// Reports key stores that exist no more, if they are asked for.
+pub(crate) fn check_removed(cx: &Context<'_>, mut keystore: Section<'_>) -> Checked<()> {
+    for (removed, after) in legacy::REMOVED {
+        let section = keystore.section(cx, removed)?;
+        if let Some(reported) = legacy::check_removed(cx, &section, after) {
+            return Err(reported);
+        }
+    }
+    Ok(())
+}
+
 impl Backend {
     /// Its section, if there is one.
     fn find<'a>(&self, cx: &Context<'_>, keystore: &mut Section<'a>) -> Checked<Option<Section<'a>>> {
@@ -142,21 +153,7 @@ impl Backend {
             section.finish(cx);
             section = inner?;
         }
-        if self.vendor != "aws" {
-            return Ok(Some(section).filter(Section::is_present));
-        }
-        // Documentation has it without the vendor's section.
-        let Some(entry) = keystore.take("secretsmanager") else {
-            return Ok(Some(section).filter(Section::is_present));
-        };
-        let at = entry.at;
-        let legacy = Section::new(cx, keystore.path_of(&entry.key), &entry.value)?;
-        if section.is_present() {
-            let message = "stands beside `keystore.aws.secretsmanager`, which is the same: remove one";
-            return Err(cx.error(Some(at), legacy.path(), message));
-        }
-        cx.deprecated(at, legacy.path(), "its place is in the section `keystore.aws`");
-        Ok(Some(legacy))
+        Ok(Some(section).filter(Section::is_present))
     }
 
     /// Reports what is missing for it to be chosen.
@@ -220,7 +217,6 @@ fn gemalto(cx: &Context<'_>, section: &mut Section<'_>) -> Checked<KeyStoreSetti
     let credentials = section.section(cx, "credentials").and_then(|mut credentials| {
         let token = credentials.required(cx, "token", "set it to a refresh token");
         let domain = credentials.filled(cx, "domain");
-        credentials.take("retry");
         credentials.finish(cx);
         Ok((token?, public(domain)?))
     });
@@ -250,7 +246,7 @@ fn gcp(cx: &Context<'_>, section: &mut Section<'_>) -> Checked<KeyStoreSettings>
             .collect())
     });
     let credentials = section
-        .optional_section(cx, "credentials", &[])
+        .optional_section(cx, "credentials")
         .and_then(|credentials| {
             const ALL: &str = "of a service account all four credentials are needed";
             let Some(mut credentials) = credentials else {
@@ -283,7 +279,7 @@ fn aws(cx: &Context<'_>, section: &mut Section<'_>) -> Checked<KeyStoreSettings>
     let region = section.required(cx, "region", "set it to the AWS region, such as `us-east-2`");
     let kmskey = section.filled(cx, "kmskey");
     let credentials = section
-        .optional_section(cx, "credentials", &[])
+        .optional_section(cx, "credentials")
         .and_then(|credentials| {
             const BOTH: &str =
                 "an access key and its secret key are needed, or neither for the credentials of the machine";
@@ -312,8 +308,8 @@ fn aws(cx: &Context<'_>, section: &mut Section<'_>) -> Checked<KeyStoreSettings>
 
 fn azure(cx: &Context<'_>, section: &mut Section<'_>) -> Checked<KeyStoreSettings> {
     let endpoint = section.required(cx, "endpoint", ENDPOINT);
-    let credentials = section.optional_section(cx, "credentials", &[]);
-    let managed = section.optional_section(cx, "managed_identity", &[]);
+    let credentials = section.optional_section(cx, "credentials");
+    let managed = section.optional_section(cx, "managed_identity");
     let login = match (credentials?, managed?) {
         (None, None) => Ok(AzureLogin::Ambient),
         (Some(mut credentials), None) => {

@@ -13,14 +13,16 @@
 //! nothing is guessed: a `deny` that went to another policy would allow more than was meant.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use kes_types::{Policy, PolicyName, Rule, is_name};
 
-use crate::reader::{Checked, Context, Section, list_items};
+use crate::legacy;
+use crate::reader::{Checked, Context, Reported, Section, list_items};
 use crate::schema::reach::Reach;
 use crate::schema::{Owners, reach};
 use crate::settings::PolicyAssignment;
-use crate::yaml::{Entry, Kind, Node, Position};
+use crate::tree::{Entry, Kind, Node, Position};
 
 const KEYS: [&str; 4] = ["allow", "deny", "paths", "identities"];
 
@@ -36,6 +38,17 @@ pub(crate) fn read(
     mut section: Section<'_>,
     owners: &mut Owners,
 ) -> Checked<Vec<PolicyAssignment>> {
+    let (drafts, failed) = drafts(cx, &mut section);
+    let policies: Vec<_> = drafts
+        .into_iter()
+        .map(|draft| assignment(cx, &section, draft, owners))
+        .collect();
+    let policies = policies.into_iter().collect::<Checked<_>>()?;
+    failed.map_or(Ok(policies), Err)
+}
+
+/// The policies of the section, those that stand in others included, in the order of the file.
+fn drafts<'a>(cx: &Context<'_>, section: &mut Section<'a>) -> (Vec<Draft<'a>>, Option<Reported>) {
     let mut drafts = Vec::new();
     let mut recovered = Vec::new();
     let mut failed = None;
@@ -66,13 +79,64 @@ pub(crate) fn read(
         }
     }
     drafts.sort_by_key(|draft| draft.at);
+    (drafts, failed)
+}
 
-    let policies: Vec<_> = drafts
-        .into_iter()
-        .map(|draft| assignment(cx, &section, draft, owners))
-        .collect();
-    let policies = policies.into_iter().collect::<Checked<_>>()?;
-    failed.map_or(Ok(policies), Err)
+/// The section in the current form: policies that stand in others are beside them, and `paths` is part of `allow`.
+pub(crate) fn modern(cx: &Context<'_>, node: &Node) -> Checked<Node> {
+    let mut section = Section::new(cx, "policy".to_owned(), node)?;
+    if !section.is_present() {
+        return Ok(Node::new(node.at, Kind::Null));
+    }
+    let names: Vec<_> = section.entries().map(|entry| entry.at).collect();
+    let (drafts, failed) = drafts(cx, &mut section);
+    if let Some(reported) = failed {
+        return Err(reported);
+    }
+    let mut policies = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        let mut fields: Vec<Entry> = Vec::new();
+        for field in &draft.fields {
+            let mut field = (*field).clone();
+            if field.key == "paths" {
+                let (_, since) = legacy::PATHS;
+                field
+                    .notes
+                    .push(since.replace("since", "was `paths` before").into());
+                field.key = "allow".to_owned();
+            }
+            join(cx, &mut fields, field, &format!("policy.{}", draft.name))?;
+        }
+        let value = if fields.is_empty() {
+            Kind::Null
+        } else {
+            Kind::Map(fields)
+        };
+        let mut policy = Entry::new(
+            draft.name.to_owned(),
+            draft.at,
+            Rc::new(Node::new(draft.at, value)),
+        );
+        if !names.contains(&draft.at) {
+            policy.notes.push("was indented into the policy before it".into());
+        }
+        policies.push(policy);
+    }
+    Ok(Node::new(node.at, Kind::Map(policies)))
+}
+
+/// Adds a field to those of a policy. Two lists of the same name become one.
+fn join(cx: &Context<'_>, fields: &mut Vec<Entry>, mut field: Entry, path: &str) -> Checked<()> {
+    let Some(present) = fields.iter_mut().find(|present| present.key == field.key) else {
+        fields.push(field);
+        return Ok(());
+    };
+    let key = format!("{path}.{}", field.key);
+    let mut items = list_items(cx, &present.value, &key)?.to_vec();
+    items.extend_from_slice(list_items(cx, &field.value, &key)?);
+    present.notes.append(&mut field.notes);
+    present.value = Rc::new(Node::new(present.at, Kind::List(items)));
+    Ok(())
 }
 
 /// Takes a policy apart: its own fields, and the policies that stand in it by mistake.
@@ -205,7 +269,9 @@ fn assignment(
             "deny" => deny.extend(items.iter().map(|item| deny_rule(cx, item, &key))),
             "identities" => identities.extend(items.iter().map(|item| owners.claim(cx, item, &key, &role))),
             "paths" => {
-                cx.deprecated(field.at, &key, "its name is `allow`");
+                let (id, since) = legacy::PATHS;
+                let message = format!("is deprecated {since}: write it as `{path}.allow`");
+                cx.deprecated(field.at, &key, id, message);
                 allow.extend(items.iter().map(|item| allow_rule(cx, item, &key)));
             }
             _ => allow.extend(items.iter().map(|item| allow_rule(cx, item, &key))),

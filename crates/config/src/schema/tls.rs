@@ -38,7 +38,7 @@ pub(crate) fn read(
     });
     let password = section.filled(cx, "password");
     let auth = section
-        .text(cx, "auth")
+        .scalar(cx, "auth")
         .and_then(|text| match (overrides.auth, text) {
             (Some(mode), _) => Ok(mode),
             (None, Some(text)) => text.parse(cx, AuthMode::parse),

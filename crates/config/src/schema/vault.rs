@@ -9,7 +9,7 @@ use crate::keystore::{
 use crate::reader::{Checked, Context, Section, Text};
 use crate::schema::endpoint;
 use crate::schema::keystore::{ENDPOINT, public};
-use crate::yaml::Position;
+use crate::tree::Position;
 
 /// Where Vault's documentation mounts its engines.
 const KV_ENGINE: &str = "kv";
@@ -37,10 +37,10 @@ pub(crate) fn read(cx: &Context<'_>, section: &mut Section<'_>) -> Checked<KeySt
     });
     let (namespace, prefix) = (section.filled(cx, "namespace"), section.filled(cx, "prefix"));
     let transit = section
-        .optional_section(cx, "transit", &[])
+        .optional_section(cx, "transit")
         .and_then(|section| transit(cx, section));
     let tls = section
-        .optional_section(cx, "tls", &[])
+        .optional_section(cx, "tls")
         .and_then(|section| tls(cx, section));
     let login = login(cx, section);
     let ping = section.section(cx, "status").and_then(|mut status| {
@@ -125,8 +125,7 @@ fn login(cx: &Context<'_>, section: &mut Section<'_>) -> Checked<(VaultLogin, Op
         ("token", token),
         ("cert", cert),
     ] {
-        // `retry` is in every sample, though no release since 2023 heeds it.
-        match section.optional_section(cx, key, &["retry"]) {
+        match section.optional_section(cx, key) {
             Ok(Some(method)) => methods.push((method, read)),
             Ok(None) => {}
             Err(reported) => failed = Some(reported),

@@ -91,7 +91,12 @@ fn general_settings() {
             "is not the same as `admin.identity` in line 1",
         ),
         ("keys: text", 4, "keys", "must be a list"),
-        ("keys: {fs: {path: a}}", 4, "keys", "is not supported yet"),
+        (
+            "keys: {fs: {path: a}}",
+            4,
+            "keys",
+            "stands beside `keystore` in line 3",
+        ),
         (
             "keys:\n  - a",
             5,
@@ -468,12 +473,7 @@ fn cache_log_and_limits() {
             "log.audit",
             "must be `on`, `off`, `debug`",
         ),
-        (
-            "log: {error: {file: [a]}}",
-            4,
-            "log.error",
-            "redirect standard error",
-        ),
+        ("log: {error: {level: on}}", 4, "log.error", "must be a level"),
         ("log: {error: [on]}", 4, "log.error", "must be a single value"),
         (
             "limits: {connections: -1}",
@@ -548,11 +548,21 @@ fn duplicates_anywhere() {
 }
 
 #[test]
-fn older_key_store_sections_say_what_to_write_instead() {
+fn older_key_store_sections_beside_a_current_one() {
     check(after_minimal(&[
-        ("vault: {address: x}", 4, "vault", "stand below `keystore`"),
-        ("fs: {path: x}", 4, "fs", "stand below `keystore`"),
-        ("kms: {aws: {key: x}}", 4, "kms", "was removed in v0.8.0"),
+        (
+            "vault: {address: x}",
+            3,
+            "keystore",
+            "there are `keystore.fs`, `vault`",
+        ),
+        (
+            "fs: {path: x}",
+            4,
+            "fs.path",
+            "is not the same as `keystore.fs.path` in line 3",
+        ),
+        ("kms: {aws: {key: x}}", 4, "kms.aws", "was removed in v0.8.0"),
     ]));
     assert!(super::warnings(&minimal("kms: {aws: {key: ''}}")).len() == 1);
 }

@@ -270,10 +270,10 @@ fn older_names_are_read_with_one_warning_each() {
     assert_eq!(
         warnings(text),
         [
-            "kes.yml:1: root: is deprecated: write it as `identity` in the section `admin`",
-            "kes.yml:5: policy.p.paths: is deprecated: its name is `allow`",
-            "kes.yml:7: cache.expiry.all: is deprecated: its name is `any`",
-            "kes.yml:8: keystore.secretsmanager: is deprecated: its place is in the section `keystore.aws`",
+            "kes.yml:1: root: is deprecated since v0.17.3: write it as `admin.identity`",
+            "kes.yml:5: policy.p.paths: is deprecated since v0.15.0: write it as `policy.p.allow`",
+            "kes.yml:7: cache.expiry.all: is deprecated since v0.8.0: write it as `cache.expiry.any`",
+            "kes.yml:8: keystore.secretsmanager: is deprecated: write it as `keystore.aws.secretsmanager`",
         ]
     );
     let settings = load_with(text, &Overrides::default()).unwrap().settings;
@@ -301,7 +301,7 @@ fn older_and_newer_names_together_must_agree() {
         errors(&different),
         [
             "kes.yml:4: root: is not the same as `admin.identity` in line 1: remove it",
-            "kes.yml:5: cache.expiry.all: is not the same as `cache.expiry.any`: remove it",
+            "kes.yml:5: cache.expiry.all: is not the same as `cache.expiry.any` in line 5: remove it",
         ]
     );
     assert_eq!(warnings(&minimal("root: ''")).len(), 1);

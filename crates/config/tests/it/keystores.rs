@@ -65,8 +65,7 @@ fn a_folder() {
 
 #[test]
 fn vault_with_its_defaults() {
-    let vault =
-        vault("  approle: {id: i, secret: s, retry: 15s}\n  kubernetes: {role: '', jwt: '', retry: 15s}");
+    let vault = vault("  approle: {id: i, secret: s}\n  kubernetes: {role: '', jwt: '', retry: 15s}");
     assert_eq!(
         (vault.endpoint.as_str(), vault.engine.as_str()),
         ("https://vault:8200", "kv")
@@ -238,20 +237,16 @@ fn the_ways_into_vault() {
             "must not be negative",
         ),
         ("vault: {endpoint: ''}", 4, ".vault.endpoint", "is empty"),
-        (
-            "vault: {endpoint: https://e, name: n, token: {file: a}}",
-            4,
-            ".vault.name",
-            "is called `prefix`",
-        ),
     ]);
-    let older = errors(&with(
-        "vault: {endpoint: https://e, name: n, address: a, token: {file: a}}",
+    let disagreeing = errors(&with(
+        "vault: {endpoint: https://e, name: n, prefix: p, address: https://a, token: {file: a}}",
     ));
-    assert!(
-        older.len() == 2
-            && older[0].contains("is called `prefix`")
-            && older[1].contains("is called `endpoint`")
+    assert_eq!(
+        disagreeing,
+        [
+            "kes.yml:4: keystore.vault.name: is not the same as `keystore.vault.prefix` in line 4: remove it",
+            "kes.yml:4: keystore.vault.address: is not the same as `keystore.vault.endpoint` in line 4: remove it",
+        ]
     );
 }
 
@@ -403,8 +398,7 @@ fn fortanix() {
 
 #[test]
 fn gemalto() {
-    let text =
-        "gemalto: {keysecure: {endpoint: e, credentials: {token: t, domain: d, retry: 15s}, tls: {ca: c}}}";
+    let text = "gemalto: {keysecure: {endpoint: e, credentials: {token: t, domain: d}, tls: {ca: c}}}";
     let settings = keystore(text);
     assert_eq!(settings.kind(), "gemalto.keysecure");
     let KeyStoreSettings::Gemalto(Gemalto {
@@ -524,10 +518,10 @@ fn aws() {
             "or neither",
         ),
         (
-            "aws: {secretsmanager: {region: r, kms_key_id: a}}",
+            "aws: {secretsmanager: {region: r, kms_key_id: a, kmskey: b}}",
             4,
             ".aws.secretsmanager.kms_key_id",
-            "is called `kmskey`",
+            "is not the same as `keystore.aws.secretsmanager.kmskey`",
         ),
         (
             "aws: {secretsmanager: {region: r}}\nsecretsmanager: {region: r}",
@@ -703,13 +697,6 @@ fn a_misspelled_key_store_is_warned_of_beside_the_error() {
     .unwrap_err();
     assert!(error.errors[0].message.starts_with("no key store is configured"));
     assert_eq!(error.warnings[0].key, "keystore.aws.secretmanager");
-    let older = errors(&with("aws: {secrets_manager: {address: e, region: r}}"));
-    assert!(
-        older
-            .iter()
-            .any(|error| error.contains("is called `secretsmanager` since v0.8.0")),
-        "{older:?}"
-    );
 }
 
 #[test]
