@@ -90,8 +90,18 @@ impl Client {
             Err(Failed::Api(error)) if matches!(error.problem, Problem::Denied { .. }) => error,
             other => return other,
         };
-        match timeout_at(deadline.end(), self.session.refused(&token)).await {
-            Ok(Refusal::Repeat(token)) => self.with(call, &token, deadline).await,
+        // What needs the same permission, in most policies.
+        let kind = format!("{} {}", call.method, call.path.folder());
+        match timeout_at(deadline.end(), self.session.refused(&token, &kind)).await {
+            Ok(Refusal::Repeat(token)) => {
+                let repeated = self.with(call, &token, deadline).await;
+                if let Err(Failed::Api(error)) = &repeated
+                    && matches!(error.problem, Problem::Denied { .. })
+                {
+                    self.session.helped_nothing(&kind);
+                }
+                repeated
+            }
             Ok(Refusal::Denied) => Err(Failed::Api(denied)),
             Ok(Refusal::Failed(error)) => Err(Failed::Login(error)),
             Err(_) => Err(Failed::Api(denied.with(Problem::OutOfTime))),

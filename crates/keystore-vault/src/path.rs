@@ -87,6 +87,11 @@ impl Path {
         self
     }
 
+    /// The folder that it is in, as people and policies write it.
+    pub(crate) fn folder(&self) -> &str {
+        self.plain.rsplit_once('/').map_or("", |(folder, _)| folder)
+    }
+
     /// What follows `/v1/` in the URL.
     pub(crate) fn url(&self) -> String {
         if self.query.is_empty() {
@@ -156,5 +161,6 @@ mod tests {
             .query("version=1");
         assert_eq!(path.url(), "kv/data/x?version=1");
         assert_eq!(path.to_string(), "kv/data/x");
+        assert_eq!(path.folder(), "kv/data");
     }
 }

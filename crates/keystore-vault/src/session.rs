@@ -43,12 +43,18 @@ impl Session {
         self.shared.token().await
     }
 
-    /// What to do about a 403 for `token`: it may have been revoked, or its login may lack the permission. Whoever gets
-    /// another token repeats the request with it, once.
+    /// What to do about a 403 for `token` and a request of this `kind`: it may have been revoked, or its login may lack the
+    /// permission. Whoever gets another token repeats the request with it, once, and tells [`Self::helped_nothing`] if that
+    /// is refused as well.
     ///
     /// Logs in if the token is not fresh; once for all who ask, and not often.
-    pub(crate) async fn refused(&self, token: &Token) -> Refusal {
-        self.shared.refused(token).await
+    pub(crate) async fn refused(&self, token: &Token, kind: &str) -> Refusal {
+        self.shared.refused(token, kind).await
+    }
+
+    /// Another token was refused as well for a request of this `kind`.
+    pub(crate) fn helped_nothing(&self, kind: &str) {
+        self.shared.helped_nothing(kind);
     }
 
     /// Tells whether Vault is sealed. While it is, no login and no renewal is tried.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use kes_types::Clock;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::grant::{Authority, Grant, LoginError, LoginFailure, Token};
 use super::life::{Life, Offer, Step, Urgency, Verdict, Waiting};
@@ -74,13 +75,14 @@ impl Shared {
             .unwrap_or_else(|_| Err(self.no_answer()))
     }
 
-    pub(super) async fn refused(&self, token: &Token) -> Refusal {
+    pub(super) async fn refused(&self, token: &Token, kind: &str) -> Refusal {
         let mut changes = self.changes.subscribe();
         let mut waiting: Option<Waiting> = None;
         let wait = async {
             loop {
                 changes.borrow_and_update();
-                let verdict = self.life().refused(self.clock.monotonic(), token, waiting);
+                let now = self.clock.monotonic();
+                let verdict = self.life().refused(now, token, kind, waiting);
                 match verdict {
                     Verdict::Repeat(other) => return Refusal::Repeat(other),
                     Verdict::Denied => return Refusal::Denied,
@@ -95,6 +97,11 @@ impl Shared {
         timeout(self.longest_wait(), wait)
             .await
             .unwrap_or_else(|_| Refusal::Failed(self.no_answer()))
+    }
+
+    pub(super) fn helped_nothing(&self, kind: &str) {
+        let now = self.clock.monotonic();
+        self.life().helped_nothing(now, kind);
     }
 
     pub(super) fn set_sealed(&self, sealed: bool) {
@@ -130,8 +137,30 @@ impl Shared {
     }
 }
 
-/// Renews and logs in for as long as it is let. No failure ends it.
+/// Renews and logs in for as long as it is let. Nothing ends it, not even an error of this program: without it, all requests
+/// would fail from the end of the token on.
 pub(super) async fn drive(shared: Arc<Shared>) {
+    loop {
+        // Ends what it runs when it is dropped.
+        let mut running = JoinSet::new();
+        running.spawn(work(Arc::clone(&shared)));
+        if let Some(Err(error)) = running.join_next().await
+            && error.is_panic()
+        {
+            let vault = shared.authority.vault();
+            tracing::error!(
+                vault,
+                "keeping a token of Vault was broken off by an error of this program, and goes on; please report what standard error says"
+            );
+        }
+        let now = shared.clock.monotonic();
+        shared.life().interrupted(now);
+        shared.changes.send_replace(());
+        sleep(RESTART).await;
+    }
+}
+
+async fn work(shared: Arc<Shared>) {
     let mut trouble = Trouble::at(shared.authority.vault());
     let mut looked = Instant::now();
     loop {
@@ -257,6 +286,9 @@ async fn within(
 
 /// How often the driver looks, whatever its timers say: they may have stood still while the machine slept.
 const LOOK: Duration = Duration::from_secs(10);
+
+/// How long to wait after an error of this program, which may come again at once.
+const RESTART: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

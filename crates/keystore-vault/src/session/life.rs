@@ -4,6 +4,7 @@
 //! longest life ends, is replaced by a login before it ends. The new token is offered a little later than it is known,
 //! because other nodes of Vault may not know it yet; earlier if the old one is dead.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kes_types::Monotonic;
@@ -29,6 +30,8 @@ pub(super) struct Life {
     failed: Option<Failed>,
     /// When a refused token last made us log in.
     on_demand: Option<Monotonic>,
+    /// For which kinds of requests logins have not helped.
+    in_vain: BTreeMap<String, InVain>,
     sealed: bool,
     closed: bool,
 }
@@ -36,6 +39,13 @@ pub(super) struct Life {
 #[derive(Debug)]
 struct Failed {
     error: LoginError,
+    in_a_row: u32,
+    until: Monotonic,
+}
+
+/// How often in a row a login has not helped, and until when no other one is made for the same reason.
+#[derive(Debug)]
+struct InVain {
     in_a_row: u32,
     until: Monotonic,
 }
@@ -120,6 +130,7 @@ impl Life {
             logins: 1,
             failed: None,
             on_demand: None,
+            in_vain: BTreeMap::new(),
             sealed: false,
             closed: false,
         }
@@ -248,8 +259,15 @@ impl Life {
         }
     }
 
-    /// What is to be done about a 403 at `now` for `token`. `waiting` is what an earlier call for the same request gave.
-    pub(super) fn refused(&mut self, now: Monotonic, token: &Token, waiting: Option<Waiting>) -> Verdict {
+    /// What is to be done about a 403 at `now` for `token` and a request of this `kind`. `waiting` is what an earlier call for
+    /// the same request gave.
+    pub(super) fn refused(
+        &mut self,
+        now: Monotonic,
+        token: &Token,
+        kind: &str,
+        waiting: Option<Waiting>,
+    ) -> Verdict {
         self.settle(now);
         if self.closed {
             return Verdict::Failed(closed());
@@ -278,12 +296,42 @@ impl Life {
         if self.sealed {
             return Verdict::Failed(LoginError::sealed());
         }
-        if self.on_demand.is_some_and(|last| now.since(last) < APART) {
+        let recent = self.on_demand.is_some_and(|last| now.since(last) < APART);
+        let in_vain = self.in_vain.get(kind).is_some_and(|vain| now < vain.until);
+        if recent || in_vain {
             return self.no_other_token();
         }
         self.on_demand = Some(now);
         self.wanted = Some(Urgency::Refused);
         Verdict::Wait(Waiting(self.logins))
+    }
+
+    /// A request of this `kind` was refused with the token of a new login, too: what is missing is a permission. Each login
+    /// leaves a token behind, so the next one for such a request is not made soon.
+    pub(super) fn helped_nothing(&mut self, now: Monotonic, kind: &str) {
+        self.in_vain
+            .retain(|_, vain| now.since(vain.until) < VAIN_LONGEST);
+        if let Some(vain) = self.in_vain.get_mut(kind) {
+            // Others who were refused together with it say the same.
+            if vain.until <= now {
+                vain.in_a_row += 1;
+                vain.until = later(now, vain_for(vain.in_a_row));
+            }
+        } else if self.in_vain.len() < KINDS {
+            let until = later(now, vain_for(1));
+            self.in_vain
+                .insert(kind.to_owned(), InVain { in_a_row: 1, until });
+        }
+    }
+
+    /// Whatever was under way has ended without an outcome.
+    pub(super) fn interrupted(&mut self, now: Monotonic) {
+        let error = || LoginError::unavailable("it was broken off by an error of this program");
+        match self.busy {
+            Some((Work::Login(_), _)) => self.logged_in(now, Err(error())),
+            Some((Work::Renewal, _)) => self.renewed(now, Err(error())),
+            None => {}
+        }
     }
 
     /// There has just been a login, and this token is what there is.
@@ -422,6 +470,12 @@ fn backoff(in_a_row: u32) -> Duration {
     SHORTEST.saturating_mul(doubled).min(LONGEST)
 }
 
+/// How long no login is made for a kind of requests that so many have not helped.
+fn vain_for(in_a_row: u32) -> Duration {
+    let doubled = 2u32.saturating_pow(in_a_row.saturating_sub(1));
+    VAIN_SHORTEST.saturating_mul(doubled).min(VAIN_LONGEST)
+}
+
 fn closed() -> LoginError {
     LoginError::unavailable("the key store has been closed")
 }
@@ -437,6 +491,14 @@ const FRESH: Duration = Duration::from_secs(5);
 
 /// How far apart logins are that refused tokens ask for.
 const APART: Duration = Duration::from_secs(10);
+
+/// How long no login is made again for what a login has not helped; at most so long, so that a role that was given another
+/// policy is noticed.
+const VAIN_SHORTEST: Duration = Duration::from_secs(60);
+const VAIN_LONGEST: Duration = Duration::from_secs(300);
+
+/// How many kinds of requests are told apart. There are fewer.
+const KINDS: usize = 32;
 
 /// How often a renewal is tried before a login is.
 const RENEWALS: u32 = 3;

@@ -64,7 +64,7 @@ async fn a_missing_permission_does_not_make_one_login_after_another() {
         .await
         .expect("a login");
 
-    // A fresh token is not suspected; later one login in ten seconds is made to be sure.
+    // A fresh token is not suspected; later a login is made to be sure, but ever more rarely, since it does not help.
     for (second, logins) in [
         (0, 1),
         (4, 1),
@@ -72,9 +72,10 @@ async fn a_missing_permission_does_not_make_one_login_after_another() {
         (9, 2),
         (12, 2),
         (15, 2),
-        (16, 3),
-        (20, 3),
-        (25, 3),
+        (65, 2),
+        (66, 3),
+        (185, 3),
+        (186, 4),
     ] {
         let gone = Clock::monotonic(&clock).0.as_secs();
         clock.advance(Duration::from_secs(second - gone));
@@ -115,13 +116,10 @@ async fn tokens_of_ten_seconds_cost_at_most_one_call_in_eight() {
     }
     let requests = proxy.requests();
     let calls: Vec<_> = requests.iter().filter(|request| auth(request)).collect();
+    // Every eight seconds from when they are begun; on the way here they may be held up.
     for pair in calls.windows(2) {
         let apart = pair[1].at.duration_since(pair[0].at);
-        assert!(
-            apart >= Duration::from_millis(7_900),
-            "{apart:?} between {:?}",
-            pair
-        );
+        assert!(apart >= Duration::from_secs(7), "{apart:?} between {:?}", pair);
     }
     assert_eq!(proxy.count_of(is_login), 1);
 }

@@ -39,6 +39,8 @@ struct Memory {
     /// How long a login takes.
     delay: Mutex<Duration>,
     failure: Mutex<Option<LoginError>>,
+    /// The next call meets a defect.
+    broken: AtomicBool,
     changed: AtomicBool,
     logins: AtomicUsize,
     renewals: AtomicUsize,
@@ -52,6 +54,7 @@ impl Memory {
             watch: None,
             delay: Mutex::new(Duration::from_millis(20)),
             failure: Mutex::new(None),
+            broken: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             logins: AtomicUsize::new(0),
             renewals: AtomicUsize::new(0),
@@ -77,6 +80,7 @@ impl Memory {
     async fn answer(&self, secret: HeaderValue) -> Result<Grant, LoginError> {
         let delay = *self.delay.lock().expect("a lock");
         sleep(delay).await;
+        assert!(!self.broken.swap(false, Ordering::SeqCst), "a defect");
         if let Some(error) = self.failure.lock().expect("a lock").clone() {
             return Err(error);
         }
@@ -183,7 +187,7 @@ async fn sixty_four_requests_that_are_refused_cost_one_login() {
         let mut callers = JoinSet::new();
         for _ in 0..64 {
             let (session, token) = (Arc::clone(&session), token.clone());
-            callers.spawn(async move { session.refused(&token).await });
+            callers.spawn(async move { session.refused(&token, "GET kv").await });
         }
         for refusal in callers.join_all().await {
             let Refusal::Repeat(token) = refusal else {
@@ -202,10 +206,10 @@ async fn callers_who_go_away_do_not_take_the_login_with_them() {
     sleep(secs(11)).await;
     let token = session.token().await.expect("a token");
     {
-        let gone = session.refused(&token);
+        let gone = session.refused(&token, "GET kv");
         assert!(timeout(Duration::from_millis(1), gone).await.is_err());
     }
-    let Refusal::Repeat(other) = session.refused(&token).await else {
+    let Refusal::Repeat(other) = session.refused(&token, "GET kv").await else {
         panic!("another token");
     };
     assert_eq!((other.number(), memory.logins()), (2, 2));
@@ -217,13 +221,13 @@ async fn a_denied_request_is_told_so_at_once_after_a_recent_login() {
     let session = session(&memory).await;
     sleep(secs(11)).await;
     let token = session.token().await.expect("a token");
-    let Refusal::Repeat(token) = session.refused(&token).await else {
+    let Refusal::Repeat(token) = session.refused(&token, "GET kv").await else {
         panic!("another token");
     };
     let began = Instant::now();
-    assert!(matches!(session.refused(&token).await, Refusal::Denied));
+    assert!(matches!(session.refused(&token, "GET kv").await, Refusal::Denied));
     sleep(secs(6)).await;
-    assert!(matches!(session.refused(&token).await, Refusal::Denied));
+    assert!(matches!(session.refused(&token, "GET kv").await, Refusal::Denied));
     assert_eq!((began.elapsed(), memory.logins()), (secs(6), 2));
 }
 
@@ -237,7 +241,7 @@ async fn all_who_wait_learn_why_the_login_failed() {
     let mut callers = JoinSet::new();
     for _ in 0..64 {
         let (session, token) = (Arc::clone(&session), token.clone());
-        callers.spawn(async move { session.refused(&token).await });
+        callers.spawn(async move { session.refused(&token, "GET kv").await });
     }
     for refusal in callers.join_all().await {
         let Refusal::Failed(error) = refusal else {
@@ -256,7 +260,10 @@ async fn no_wait_is_longer_than_two_calls_may_take() {
     sleep(secs(7)).await;
     let token = session.token().await.expect("a token");
     let began = Instant::now();
-    assert!(matches!(session.refused(&token).await, Refusal::Failed(_)));
+    assert!(matches!(
+        session.refused(&token, "GET kv").await,
+        Refusal::Failed(_)
+    ));
     assert!(began.elapsed() <= LIMIT * 2, "{:?}", began.elapsed());
 }
 
@@ -308,6 +315,25 @@ async fn while_vault_is_sealed_nothing_is_asked_and_unsealing_is_noticed_at_once
     session.set_sealed(false);
     assert_eq!(session.token().await.expect("a token").number(), 2);
     assert_eq!(memory.renewals(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_defect_of_this_program_costs_a_login_and_not_the_session() {
+    for renewable in [true, false] {
+        let memory = Arc::new(Memory::new(100, renewable));
+        let session = session(&memory).await;
+        memory.broken.store(true, Ordering::SeqCst);
+        sleep(secs(81)).await;
+        assert!(!memory.broken.load(Ordering::SeqCst), "the defect was met");
+        // Long after the end of the first token.
+        for _ in 0..100 {
+            sleep(secs(10)).await;
+            session.token().await.expect("a token");
+        }
+        drop(session);
+        sleep(secs(1_000)).await;
+        assert_eq!(Arc::strong_count(&memory), 1);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -367,7 +393,7 @@ async fn closing_ends_the_work_and_every_wait() {
     let mut callers = JoinSet::new();
     for _ in 0..64 {
         let (session, token) = (Arc::clone(&session), token.clone());
-        callers.spawn(async move { session.refused(&token).await });
+        callers.spawn(async move { session.refused(&token, "GET kv").await });
     }
     sleep(Duration::from_millis(100)).await;
     let began = Instant::now();
@@ -411,7 +437,7 @@ async fn no_request_is_forgotten_whatever_happens_meanwhile() {
                 sleep(Duration::from_millis((caller * 37 + round * 113) % 900)).await;
                 let token = session.token().await.expect("a token");
                 if (caller + round) % 7 == 0 {
-                    let _ = session.refused(&token).await;
+                    let _ = session.refused(&token, "GET kv").await;
                 }
             }
         });

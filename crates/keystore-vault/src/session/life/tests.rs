@@ -87,7 +87,7 @@ impl Story {
 
     /// What becomes of a 403 for `token`.
     fn refused(&mut self, now: Monotonic, token: &Token, waiting: &mut Option<Waiting>) -> String {
-        match self.life.refused(now, token, *waiting) {
+        match self.life.refused(now, token, "GET kv", *waiting) {
             Verdict::Repeat(token) => format!("repeat with {}", name(&token)),
             Verdict::Denied => "denied".to_owned(),
             Verdict::Failed(error) => error.to_string(),
@@ -416,6 +416,48 @@ fn refused_tokens_make_at_most_one_login_in_ten_seconds() {
         }
     }
     assert_eq!(logins, 10);
+}
+
+/// Each login leaves a token behind in Vault.
+#[test]
+fn a_missing_permission_makes_ever_fewer_logins() {
+    let mut story = Story::of(100_000, true);
+    let mut logins = Vec::new();
+    let mut token = story.token(at(0));
+    for second in 10..2_000 {
+        let now = at(second);
+        if story.refused(now, &token, &mut None) == "wait" {
+            assert_eq!(story.step(now), "login");
+            story.logged_in(now, &format!("t{second}"), 100_000);
+            token = story.token(now);
+            logins.push(second);
+            // Many were refused at once, and the repetition of each is.
+            for _ in 0..3 {
+                story.life.helped_nothing(now, "GET kv");
+            }
+        }
+    }
+    assert_eq!(logins, [10, 70, 190, 430, 730, 1_030, 1_330, 1_630, 1_930]);
+
+    // Meanwhile the token is revoked, which other requests find out.
+    let other = story.life.refused(at(2_000), &token, "LIST kv", None);
+    assert!(matches!(other, Verdict::Wait(_)), "{other:?}");
+    // And after a while without a refusal all begins anew.
+    assert_eq!(story.step(at(2_000)), "login");
+    story.logged_in(at(2_000), "u", 100_000);
+    story.life.helped_nothing(at(3_000), "GET kv");
+    assert_eq!(story.life.in_vain["GET kv"].until, at(3_060));
+}
+
+#[test]
+fn kinds_of_requests_that_logins_do_not_help_are_not_remembered_without_end() {
+    let mut story = Story::of(100_000, true);
+    for kind in 0..1_000 {
+        story.life.helped_nothing(at(10), &format!("GET {kind}"));
+    }
+    assert_eq!(story.life.in_vain.len(), KINDS);
+    story.life.helped_nothing(at(1_000), "GET kv");
+    assert_eq!(story.life.in_vain.len(), 1);
 }
 
 #[test]
@@ -758,7 +800,7 @@ fn no_order_of_events_leaves_a_session_stuck_or_with_a_dead_token() {
                 2..4 => {
                     if let Offer::Token(token) = life.offer(now) {
                         let wanted = life.wanted;
-                        match life.refused(now, &token, None) {
+                        match life.refused(now, &token, "GET kv", None) {
                             Verdict::Repeat(other) => assert_ne!(other.number(), token.number()),
                             Verdict::Wait(_) if wanted != life.wanted => on_demand.push(now),
                             Verdict::Wait(_) | Verdict::Denied | Verdict::Failed(_) => {}
