@@ -70,13 +70,16 @@ impl VaultStore {
             }
         };
         // The last answer may have been lost as well.
-        if new.is_unsure()
-            && let Ok(Look::Present(found)) = self.look(name, &deadline, false).await
-            && new.is_ours(&found)
-        {
-            return Ok(());
+        let settled = if new.is_unsure() {
+            self.taken(&new, &deadline).await.ok().flatten()
+        } else {
+            None
+        };
+        match settled {
+            Some(Ok(())) => Ok(()),
+            Some(Err(Attempt::Settled(error))) => Err(error),
+            Some(Err(Attempt::Failed(..))) | None => Err(self.of_entries(failed, capability)),
         }
-        Err(self.of_entries(failed, capability))
     }
 
     /// Looks where the engine does not, or where an earlier attempt may have succeeded, and writes.
@@ -154,7 +157,10 @@ impl VaultStore {
                 Err(_) if reply.status == StatusCode::NO_CONTENT => Err(failed(reply.unexpected(
                     "the engine keeps no versions: it is a K/V version 1 engine, but keystore.vault.version is v2",
                 ))),
-                Err(error) => Err(failed(error)),
+                Err(error) => {
+                    new.unsure.store(true, Ordering::Relaxed);
+                    Err(failed(error))
+                }
             },
             KvVersion::V1 => {
                 reply.done().map_err(failed)?;

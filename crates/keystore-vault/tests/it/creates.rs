@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
-use kes_keystore::{EntryName, KeyStore as _, StoreError};
+use kes_keystore::{EntryName, KeyStore as _, Patience, StoreError};
 use kes_keystore_vault::{Config, KvVersion, VaultStore};
 use kes_testkit::{Answer, Fault, FaultProxy, ProxiedRequest};
 use kes_types::ManualClock;
@@ -240,6 +240,46 @@ async fn whoever_creates_the_key_between_two_attempts_keeps_it() {
         assert!(matches!(created, Err(StoreError::Exists)), "{created:?}");
         assert_eq!(place.members("x"), json!({ "x": "another server's" }));
     }
+}
+
+/// The write comes second, its answer is lost, and there is no other attempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_loses_the_last_answer_still_learns_that_the_key_exists() {
+    let place = Place::new(KvVersion::V2);
+    let proxy = FaultProxy::start(place.vault.endpoint());
+    let config = place.config();
+    let store = VaultStore::connect(
+        Config {
+            endpoint: proxy.endpoint(),
+            patience: Patience {
+                retries: 0,
+                ..config.patience
+            },
+            ..config
+        },
+        Arc::new(ManualClock::default()),
+    )
+    .await
+    .unwrap();
+    place.lay("x", json!({ "x": "another server's" }));
+    proxy.set(when(is("PUT", "/x"), || Fault::Lose));
+    let created = store.create(&name("x"), &secret("ours")).await;
+    assert!(matches!(created, Err(StoreError::Exists)), "{created:?}");
+}
+
+/// Something in front of Vault has replaced the body of the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_whose_answer_cannot_be_read_has_succeeded() {
+    let place = Place::new(KvVersion::V2);
+    let proxy = FaultProxy::start(place.vault.endpoint());
+    let store = place.through(proxy.endpoint()).await;
+    let unread = Answer::of(200, "text/html", "<html>");
+    proxy.once(is("PUT", "/x"), Fault::SaysAfter(unread.clone()));
+    store.create(&name("x"), &secret("ours")).await.unwrap();
+    // But nothing is taken for stored that was not.
+    proxy.once(is("PUT", "/y"), Fault::Says(unread));
+    let created = store.create(&name("y"), &secret("ours")).await;
+    assert!(matches!(created, Err(StoreError::Backend { .. })), "{created:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
