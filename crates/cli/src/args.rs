@@ -4,6 +4,7 @@
 //! with values, options whose value is optional. [`normal`] brings all of it into one canonical form, which clap then reads.
 
 mod definition;
+mod inspection;
 mod normal;
 mod stores;
 
@@ -16,6 +17,7 @@ use clap::{Command, CommandFactory as _, FromArgMatches as _};
 use crate::failure::Failure;
 
 pub(crate) use definition::*;
+pub(crate) use inspection::*;
 pub(crate) use stores::*;
 
 /// What the command line asks for.

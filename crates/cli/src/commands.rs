@@ -7,6 +7,7 @@ mod key;
 mod list;
 mod migrate;
 mod offline;
+mod policy;
 mod server;
 mod status;
 mod store;
@@ -41,6 +42,7 @@ pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
         Some(TopCommand::Server(args)) => server::run(args, context),
         Some(TopCommand::Ls(args)) => list::run(args, context),
         Some(TopCommand::Key { command }) => key::run(command, context),
+        Some(TopCommand::Policy { command }) => policy::run(command, context),
         Some(TopCommand::Identity {
             command: Some(command),
             subject: _,
@@ -114,7 +116,7 @@ pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
                 identity::of(&args, context)
             }
         },
-        Some(TopCommand::Policy | TopCommand::Log | TopCommand::Metric) | None => {
+        Some(TopCommand::Log | TopCommand::Metric) | None => {
             unreachable!("the argument parser answers for commands that are not built")
         }
     }

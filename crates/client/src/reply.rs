@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kes_types::Timestamp;
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use time::macros::datetime;
 
 /// What a server knows about a policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -12,7 +13,7 @@ pub struct PolicyInfo {
     /// Its name.
     pub name: String,
     /// When it was created or loaded, where the server says so.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(deserialize_with = "known_time")]
     pub created_at: Option<Timestamp>,
     /// The identity that created it; empty when unknown.
     pub created_by: String,
@@ -45,7 +46,7 @@ pub struct IdentityInfo {
 struct IdentityReply {
     identity: String,
     admin: bool,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(deserialize_with = "known_time")]
     created_at: Option<Timestamp>,
     created_by: String,
     policy: Option<PolicyReply>,
@@ -92,6 +93,12 @@ impl From<IdentityReply> for IdentityInfo {
             policy,
         }
     }
+}
+
+/// A time, unless it is the one by which Go programs say that they know none.
+fn known_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let time = time::serde::rfc3339::option::deserialize(deserializer)?;
+    Ok(time.filter(|time| *time != datetime!(0001-01-01 00:00 UTC)))
 }
 
 /// Rules as the names of an object, or as an array of strings.
@@ -143,6 +150,21 @@ mod tests {
         )
         .unwrap();
         assert!(admin.admin && admin.policy.is_none());
+    }
+
+    #[test]
+    fn a_time_that_is_not_known_is_none() {
+        for (json, known) in [
+            (r#"{"created_at":"2024-05-01T00:00:00Z"}"#, true),
+            (r#"{"created_at":"0001-01-01T00:00:00Z"}"#, false),
+            (r#"{"created_at":null}"#, false),
+            ("{}", false),
+        ] {
+            let policy: PolicyInfo = serde_json::from_str(json).unwrap();
+            assert_eq!(policy.created_at.is_some(), known, "{json}");
+            let identity: IdentityInfo = serde_json::from_str(json).unwrap();
+            assert_eq!(identity.created_at.is_some(), known, "{json}");
+        }
     }
 
     #[test]

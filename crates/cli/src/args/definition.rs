@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::inspection::PolicyCommand;
 use super::stores::{InitArgs, MigrateArgs, StoreCommand};
 use crate::output::ColorWhen;
 
@@ -42,8 +43,11 @@ pub(crate) enum TopCommand {
         #[command(subcommand)]
         command: KeyCommand,
     },
-    /// Inspect policies (not built yet).
-    Policy,
+    /// Inspect policies.
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
     /// Make API keys and certificates, and inspect identities.
     #[command(args_conflicts_with_subcommands = true)]
     Identity {

@@ -6,7 +6,7 @@ use super::with_hint;
 use crate::failure::Failure;
 
 /// Commands that have their place but no code yet.
-const UNBUILT: &[&[&str]] = &[&["policy"], &["log"], &["metric"], &["audit"]];
+const UNBUILT: &[&[&str]] = &[&["log"], &["metric"], &["audit"]];
 
 /// Commands of former years whose server side is gone, and what takes their place.
 const REMOVED: &[(&[&str], &str)] = &[

@@ -303,7 +303,7 @@ fn commands_that_are_gone_name_what_takes_their_place() {
             "{message}"
         );
     }
-    for line in [&["policy", "ls"][..], &["log"], &["log", "trace"], &["metric"]] {
+    for line in [&["log"][..], &["log", "trace"], &["metric"]] {
         let message = error(line);
         assert!(message.ends_with("is not built yet"), "{message}");
     }

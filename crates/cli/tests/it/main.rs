@@ -13,6 +13,7 @@ mod embedded_server;
 mod golden;
 mod identity;
 mod init;
+mod inspection;
 mod kes;
 mod migrate;
 mod server;

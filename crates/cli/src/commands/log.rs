@@ -1,0 +1,199 @@
+//! `kes log`.
+
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use kes_client::Client;
+use kes_config::duration;
+use kes_types::wire::{AuditEvent, AuditRequest};
+use time::macros::format_description;
+
+use crate::args::{self, Connection, LogArgs};
+use crate::connection::{client, explain};
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+use crate::following::{Reader, follow};
+use crate::output::{Output, harmless};
+
+/// One of a server's logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Log {
+    Audit,
+    Error,
+}
+
+pub(crate) fn run(args: LogArgs, context: &mut Context<'_>) -> Outcome {
+    let LogArgs {
+        audit,
+        error,
+        json,
+        color,
+        connection,
+    } = args;
+    context.set_color(color.when);
+    let log = match (audit, error) {
+        (Some(true), true) => {
+            return Err(Failure::Usage(
+                "'--audit' cannot be used with '--error'; see 'kes log --help'".to_owned(),
+            ));
+        }
+        (Some(false), false) => return Err(Failure::NoCommand(args::help(&["log"]))),
+        (_, true) => Log::Error,
+        (_, false) => Log::Audit,
+    };
+    show(log, json, &connection, context)
+}
+
+/// Shows what is logged from now on.
+pub(crate) fn show(log: Log, json: bool, connection: &Connection, context: &mut Context<'_>) -> Outcome {
+    let client = client(connection, context)?;
+    let output = &mut *context.output;
+    follow(async |reader| match log {
+        Log::Audit => show_audit(&client, json, reader, output).await,
+        Log::Error => show_errors(&client, json, reader, output).await,
+    })
+}
+
+async fn show_audit(client: &Client, json: bool, reader: &Reader, output: &mut Output) -> Outcome {
+    let mut events = client.audit_log().await.map_err(explain)?;
+    if !json {
+        let header = output.paint(Style::new().underline(), &HEADER);
+        output.line(&header)?;
+    }
+    while let Some(event) = events.next().await.map_err(explain)? {
+        reader.ready().await?;
+        if json {
+            output.json(&event, false)?;
+        } else {
+            let row = row(&event, output);
+            output.line(&row)?;
+        }
+    }
+    Ok(())
+}
+
+async fn show_errors(client: &Client, json: bool, reader: &Reader, output: &mut Output) -> Outcome {
+    let mut events = client.error_log().await.map_err(explain)?;
+    while let Some(event) = events.next().await.map_err(explain)? {
+        reader.ready().await?;
+        if json {
+            output.json(&event, false)?;
+        } else {
+            output.line(&harmless(&event.message))?;
+        }
+    }
+    Ok(())
+}
+
+const HEADER: &str =
+    "Time      Status  Identity              IP               API                             Latency";
+
+/// An event under the columns of [`HEADER`].
+fn row(event: &AuditEvent, output: &Output) -> String {
+    let AuditEvent {
+        time,
+        request:
+            AuditRequest {
+                ip,
+                method: _,
+                path,
+                identity,
+                enclave: _,
+            },
+        response,
+    } = event;
+    let time = time
+        .format(format_description!("[hour]:[minute]:[second]"))
+        .unwrap_or_default();
+    let color = if response.code == 200 {
+        AnsiColor::Green
+    } else {
+        AnsiColor::Red
+    };
+    let status = output.paint(color.on_default(), &format!("{:<5}", response.code));
+    let known = |text: &str| if text.is_empty() { "<unknown>".to_owned() } else { harmless(text) };
+    let latency = duration::format(rounded(response.time));
+    format!(
+        "{time}  {status}   {:<20.20}  {:<15}  {:<30}  {latency}",
+        known(identity),
+        known(ip),
+        harmless(path)
+    )
+}
+
+/// So many nanoseconds with about three digits.
+fn rounded(nanos: u64) -> Duration {
+    const MICROSECOND: u64 = 1_000;
+    const MILLISECOND: u64 = 1_000 * MICROSECOND;
+    const SECOND: u64 = 1_000 * MILLISECOND;
+    let unit = match nanos {
+        SECOND.. => SECOND / 10,
+        _ if nanos >= 10 * MILLISECOND => MILLISECOND,
+        MILLISECOND.. => MILLISECOND / 10,
+        _ if nanos >= 10 * MICROSECOND => MICROSECOND,
+        _ => 1,
+    };
+    Duration::from_nanos(nanos.saturating_add(unit / 2) / unit * unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use kes_types::wire::AuditResponse;
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::output::testing::output;
+
+    #[test]
+    fn an_event_is_a_row_under_the_header() {
+        let mut event = AuditEvent {
+            time: datetime!(2024-05-01 23:30:01.5 +2),
+            request: AuditRequest {
+                ip: "127.0.0.1".to_owned(),
+                method: "PUT".to_owned(),
+                path: "/v1/key/create/my-key".to_owned(),
+                identity: "3ecfcdf38fcbe141ae26a1030f81e96b753365a46760ae6b578698a97c59fd22".to_owned(),
+                enclave: String::new(),
+            },
+            response: AuditResponse {
+                code: 200,
+                time: 1_234_567,
+            },
+        };
+        let (output, _) = output(true);
+        let shown = row(&event, &output);
+        assert_eq!(
+            shown,
+            "23:30:01  200     3ecfcdf38fcbe141ae26  127.0.0.1        /v1/key/create/my-key           1.2ms"
+        );
+        for column in ["3ecf", "127", "/v1", "1.2"].iter().zip(["Identity", "IP", "API", "Latency"]) {
+            assert_eq!(shown.find(column.0), HEADER.find(column.1), "{column:?}");
+        }
+
+        event.request = AuditRequest {
+            path: "/v1/\u{1b}[2Jkey\n".to_owned(),
+            ..AuditRequest::default()
+        };
+        assert_eq!(
+            row(&event, &output),
+            "23:30:01  200     <unknown>             <unknown>        /v1/ [2Jkey                     1.2ms"
+        );
+    }
+
+    #[test]
+    fn a_latency_has_about_three_digits() {
+        for (nanos, want) in [
+            (0, "0s"),
+            (999, "999ns"),
+            (9_999, "9.999µs"),
+            (142_300, "142µs"),
+            (142_500, "143µs"),
+            (1_249_999, "1.2ms"),
+            (12_600_000, "13ms"),
+            (1_260_000_000, "1.3s"),
+            (63_249_000_000, "1m3.2s"),
+        ] {
+            assert_eq!(duration::format(rounded(nanos)), want, "{nanos}");
+        }
+    }
+}
