@@ -6,7 +6,6 @@ use std::time::Duration;
 use ::http::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use kes_crypto::SecretBytes;
 use reqwest::StatusCode;
-use serde::de::DeserializeOwned;
 
 /// An answer, read to its end. `Debug` shows the size of the body only.
 pub struct Answer {
@@ -16,33 +15,6 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Its body, in memory that is cleared.
     pub body: SecretBytes,
-}
-
-/// Why an answer is not the JSON that was expected. Says where, never what: it may be a secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the answer is {kind} (line {line}, column {column})")]
-pub struct BadJson {
-    kind: &'static str,
-    line: usize,
-    column: usize,
-}
-
-impl Answer {
-    /// The body as JSON.
-    ///
-    /// # Errors
-    /// When it is none, or not of this form.
-    pub fn json<T: DeserializeOwned>(&self) -> Result<T, BadJson> {
-        serde_json::from_slice(self.body.expose_secret()).map_err(|error| BadJson {
-            kind: match error.classify() {
-                serde_json::error::Category::Data => "JSON, but not of the form that was expected",
-                serde_json::error::Category::Syntax | serde_json::error::Category::Io => "not JSON",
-                serde_json::error::Category::Eof => "not JSON, or ends too early",
-            },
-            line: error.line(),
-            column: error.column(),
-        })
-    }
 }
 
 impl fmt::Debug for Answer {
@@ -105,27 +77,5 @@ mod tests {
         }
         assert_eq!(asks(&[(RETRY_AFTER, THEN)]), None);
         assert_eq!(asks(&[(DATE, NOW)]), None);
-    }
-
-    #[test]
-    fn an_answer_that_is_not_as_expected_is_not_quoted() {
-        let answer = |body: &str| Answer {
-            status: StatusCode::OK,
-            headers: HeaderMap::new(),
-            body: SecretBytes::copy_of(body.as_bytes()),
-        };
-        for (body, told) in [
-            (
-                "\n \"hunter2\"",
-                "JSON, but not of the form that was expected (line 2, column",
-            ),
-            ("hunter2", "not JSON (line 1, column 1)"),
-            ("[", "not JSON, or ends too early (line 1, column 1)"),
-        ] {
-            let error = answer(body).json::<Vec<u64>>().unwrap_err().to_string();
-            assert!(error.starts_with(&format!("the answer is {told}")), "{error}");
-            assert!(!error.contains("hunter2"), "{error}");
-        }
-        assert_eq!(answer("[1, 2]").json::<Vec<u64>>(), Ok(vec![1, 2]));
     }
 }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::{fmt, io};
 
-use kes_keystore::StoreError;
 use rustls::{AlertDescription, CertificateError};
 
 /// What kept a request from being answered.
@@ -82,18 +81,6 @@ impl SendError {
     #[must_use]
     pub const fn may_have_arrived(&self) -> bool {
         self.may_have_arrived
-    }
-
-    /// The error of `store`: it is out of reach, or, where it answers but nothing that can be read, it fails.
-    #[must_use]
-    pub fn into_store_error(self, store: String) -> StoreError {
-        let is_answer = matches!(self.failure, Failure::TooLarge | Failure::Protocol);
-        let source = self.into();
-        if is_answer {
-            StoreError::Backend { store, source }
-        } else {
-            StoreError::Unreachable { store, source }
-        }
     }
 
     /// The whole time was over: for an attempt that was not even begun if `spent` is zero.

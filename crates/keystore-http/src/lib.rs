@@ -9,12 +9,12 @@ mod proxy;
 mod request;
 mod retry;
 
-pub use answer::{Answer, BadJson, retry_after};
+pub use answer::{Answer, retry_after};
 pub use deadline::Deadline;
 pub use error::{Failure, SendError};
 pub use http::{BadHttp, Http, HttpSettings};
 pub use proxy::Proxies;
-pub use request::{BadRequest, LIST_LIMIT, Request};
+pub use request::{ANSWER_LIMIT, LIST_LIMIT, Request, to_json};
 pub use retry::{Again, Retry, random_fraction};
 
 pub use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};

@@ -3,26 +3,14 @@
 use std::fmt;
 
 use ::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use kes_crypto::SecretBytes;
 use reqwest::{Method, Url};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-/// The longest answer that is read, unless a request allows for more.
-const ANSWER_LIMIT: usize = 1 << 20;
-/// The longest answer that should be read where it is a list of names.
+/// The longest answer, in bytes, that is read unless a request allows for more.
+pub const ANSWER_LIMIT: usize = 1 << 20;
+/// The longest answer, in bytes, that should be read where it is a list of names.
 pub const LIST_LIMIT: usize = 32 << 20;
-
-/// Why something cannot be part of a request. Never quotes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadRequest {
-    /// The value of a header holds characters that no header may have, such as the end of a line.
-    #[error("the header '{0}' would hold characters that no header may have")]
-    Header(&'static str),
-    /// The body is not JSON.
-    #[error("the request cannot be written as JSON")]
-    Json,
-}
 
 /// What is asked of a service. `Debug` shows neither the body, nor the query, nor what is secret in the headers.
 #[derive(Clone)]
@@ -63,35 +51,11 @@ impl Request {
         self
     }
 
-    /// With `body` as JSON, in memory that is cleared when the request is gone.
-    ///
-    /// # Errors
-    /// When `body` is nothing that JSON can express.
-    pub fn json(self, body: &impl Serialize) -> Result<Self, BadRequest> {
-        let mut size = Counter(0);
-        serde_json::to_writer(&mut size, body).map_err(|_| BadRequest::Json)?;
-        // Room for all of it, so that it does not move and leave a copy.
-        let mut json = Zeroizing::new(Vec::with_capacity(size.0));
-        serde_json::to_writer(&mut *json, body).map_err(|_| BadRequest::Json)?;
-        Ok(self.body("application/json", json))
-    }
-
     /// With an answer of up to `limit` bytes. A longer one is an error.
     #[must_use]
     pub const fn answer_limit(mut self, limit: usize) -> Self {
         self.answer_limit = limit;
         self
-    }
-
-    /// A header's value that appears nowhere.
-    ///
-    /// # Errors
-    /// When it holds what no header may have; `name` is for the error.
-    pub fn secret_value(name: &'static str, value: &SecretBytes) -> Result<HeaderValue, BadRequest> {
-        let mut value =
-            HeaderValue::from_bytes(value.expose_secret()).map_err(|_| BadRequest::Header(name))?;
-        value.set_sensitive(true);
-        Ok(value)
     }
 }
 
@@ -107,6 +71,19 @@ impl fmt::Debug for Request {
     }
 }
 
+/// `content` as JSON, in memory that is cleared when it is dropped.
+///
+/// # Errors
+/// When `content` is nothing that JSON can express, such as a map whose keys are no texts.
+pub fn to_json(content: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
+    let mut size = Counter(0);
+    serde_json::to_writer(&mut size, content)?;
+    // Room for all of it, so that it does not move and leave a copy.
+    let mut json = Zeroizing::new(Vec::with_capacity(size.0));
+    serde_json::to_writer(&mut *json, content)?;
+    Ok(json)
+}
+
 /// Counts what is written.
 struct Counter(usize);
 
@@ -118,5 +95,17 @@ impl std::io::Write for Counter {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_fills_the_memory_that_was_made_for_it() {
+        let json = to_json(&["\u{1}\u{1}\u{1}", "\"\""]).unwrap();
+        assert_eq!(*json, br#"["\u0001\u0001\u0001","\"\""]"#);
+        assert_eq!(json.capacity(), json.len());
     }
 }

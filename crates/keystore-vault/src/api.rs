@@ -9,7 +9,9 @@ use std::time::Duration;
 use kes_keystore::Patience;
 pub(crate) use kes_keystore_http::StatusCode;
 use kes_keystore_http::header::LOCATION;
-use kes_keystore_http::{Answer, Deadline, HeaderName, HeaderValue, Http, Method, Request, Url};
+use kes_keystore_http::{
+    ANSWER_LIMIT, Answer, Deadline, HeaderName, HeaderValue, Http, Method, Request, Url, to_json,
+};
 use serde::Serialize;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -69,16 +71,9 @@ pub(crate) struct Body {
 impl Body {
     /// `content` as JSON; `secret` is what is secret in it.
     pub(crate) fn new(content: &impl Serialize, secret: &str) -> Self {
-        // Large enough to stay in one place: what a vector grows out of is not zeroed.
-        let mut json = Zeroizing::new(Vec::with_capacity(
-            secret.len().saturating_mul(6).saturating_add(4096),
-        ));
-        // Texts and maps of texts cannot fail to be written to memory.
-        if serde_json::to_writer(&mut *json, content).is_err() {
-            json.clear();
-        }
         Self {
-            json,
+            // Texts and maps of texts can always be written as JSON.
+            json: to_json(content).unwrap_or_default(),
             secret: Zeroizing::new(secret.to_owned()),
         }
     }
@@ -99,7 +94,7 @@ impl<'a> Call<'a> {
             token: None,
             namespace: None,
             body: None,
-            limit: LIMIT,
+            limit: ANSWER_LIMIT,
         }
     }
 }
@@ -220,9 +215,6 @@ fn target(from: &Url, answer: &Answer) -> Result<Url, Problem> {
     }
     Ok(to)
 }
-
-/// The longest answer that is read, but for listings.
-const LIMIT: usize = 1024 * 1024;
 
 const X_VAULT_TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const X_VAULT_REQUEST: HeaderName = HeaderName::from_static("x-vault-request");

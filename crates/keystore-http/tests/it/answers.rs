@@ -1,8 +1,7 @@
 //! Requests that are answered.
 
-use kes_crypto::SecretBytes;
 use kes_keystore_http::{
-    Failure, Http, HttpSettings, LIST_LIMIT, Method, Request, StatusCode, header, retry_after,
+    Failure, Http, HttpSettings, LIST_LIMIT, Method, Request, StatusCode, header, retry_after, to_json,
 };
 use kes_testkit::PATIENCE;
 use serde_json::json;
@@ -24,7 +23,7 @@ async fn an_answer_of_any_status_is_an_answer() {
 
     let fine = ask("/fine").await;
     assert_eq!(fine.status, StatusCode::OK);
-    assert_eq!(fine.json::<serde_json::Value>().unwrap(), json!({"data": "x"}));
+    assert_eq!(fine.body.expose_secret(), br#"{"data":"x"}"#);
     assert!(ask("/none").await.body.is_empty());
     let busy = ask("/busy").await;
     assert_eq!(
@@ -43,11 +42,13 @@ async fn an_answer_of_any_status_is_an_answer() {
 #[tokio::test]
 async fn a_request_arrives_as_it_was_made() {
     let server = Server::start(|_| answer("200 OK", "")).await;
-    let token = Request::secret_value("X-Vault-Token", &SecretBytes::copy_of(b"s.abc")).unwrap();
+    let token = header::HeaderValue::from_static("s.abc");
     let request = Request::new(Method::PUT, server.url("/v1/kv/data/a%2Fb?version=1"))
         .header(header::HeaderName::from_static("x-vault-token"), token)
-        .json(&json!({"data": {"key": "value"}}))
-        .unwrap();
+        .body(
+            "application/json",
+            to_json(&json!({"data": {"key": "value"}})).unwrap(),
+        );
     http().send(request, PATIENCE).await.unwrap();
 
     let request = server.requests().remove(0);

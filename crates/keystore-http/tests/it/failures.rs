@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use kes_keystore::StoreError;
 use kes_keystore_http::{Failure, Http, HttpSettings, SendError, Url};
 use kes_testkit::{PATIENCE, soon};
 use tokio::net::TcpListener;
@@ -128,19 +127,4 @@ async fn the_answer_is_not_http() {
         text.ends_with("; if it speaks TLS, its address begins with https://"),
         "{text}"
     );
-}
-
-#[tokio::test]
-async fn a_store_that_does_not_answer_is_out_of_reach() {
-    let store = || "Vault: https://vault:8200".to_owned();
-    let server = Server::start(|_| Reply::SayAndClose(String::new())).await;
-    let error = fails(&http(), server.url("/"), PATIENCE).await;
-    let error = error.into_store_error(store());
-    assert!(matches!(error, StoreError::Unreachable { .. }), "{error:?}");
-    assert_eq!(error.to_string(), "Vault: https://vault:8200 cannot be reached");
-
-    let server = Server::start(|_| Reply::SayAndClose("220 mail.example ESMTP\r\n".into())).await;
-    let error = fails(&http(), server.url("/"), PATIENCE).await;
-    let error = error.into_store_error(store());
-    assert!(matches!(error, StoreError::Backend { .. }), "{error:?}");
 }

@@ -1,7 +1,6 @@
 //! What is secret appears nowhere.
 
-use kes_crypto::SecretBytes;
-use kes_keystore_http::{BadRequest, Method, Request, header};
+use kes_keystore_http::{Method, Request, header, to_json};
 use kes_testkit::PATIENCE;
 use serde_json::json;
 
@@ -13,11 +12,14 @@ fn secret_request(server: &Server) -> Request {
     let mut url = server.url("/v1/kv?token=hunter2");
     url.set_username("user").unwrap();
     url.set_password(Some(SECRET)).unwrap();
-    let token = Request::secret_value("X-Vault-Token", &SecretBytes::copy_of(SECRET.as_bytes())).unwrap();
+    let mut token = header::HeaderValue::from_static(SECRET);
+    token.set_sensitive(true);
     Request::new(Method::POST, url)
         .header(header::HeaderName::from_static("x-vault-token"), token)
-        .json(&json!({ "secret_id": SECRET }))
-        .unwrap()
+        .body(
+            "application/json",
+            to_json(&json!({ "secret_id": SECRET })).unwrap(),
+        )
 }
 
 #[tokio::test]
@@ -36,9 +38,6 @@ async fn debug_output_shows_no_secret() {
     let text = format!("{http:?} {answer:?}");
     assert!(!text.contains(SECRET), "{text}");
     assert!(text.contains("Answer(200 OK, 19 bytes)"), "{text}");
-    let error = answer.json::<Vec<u64>>().unwrap_err();
-    let text = format!("{error} {error:?}");
-    assert!(!text.contains(SECRET), "{text}");
 }
 
 #[tokio::test]
@@ -53,17 +52,7 @@ async fn no_error_shows_a_secret() {
     ] {
         let server = Server::start(move |_| reply.clone()).await;
         let error = http().send(secret_request(&server), SHORT).await.unwrap_err();
-        let text = format!(
-            "{error} {error:?} {:?}",
-            error.clone().into_store_error("Vault".into())
-        );
+        let text = format!("{error} {error:?}");
         assert!(!text.contains(SECRET), "{text}");
     }
-}
-
-#[test]
-fn what_no_header_may_have_is_refused_unquoted() {
-    let error = Request::secret_value("X-Vault-Token", &SecretBytes::copy_of(b"hunter2\n")).unwrap_err();
-    assert_eq!(error, BadRequest::Header("X-Vault-Token"));
-    assert!(!error.to_string().contains(SECRET));
 }
