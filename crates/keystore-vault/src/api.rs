@@ -4,6 +4,7 @@ mod answer;
 mod error;
 
 use std::fmt;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use kes_keystore::Patience;
@@ -25,7 +26,8 @@ use crate::path::Path;
 /// The server's HTTP API.
 #[derive(Debug)]
 pub(crate) struct Api {
-    http: Http,
+    /// Replaced when the files have changed that it is made from.
+    http: RwLock<Http>,
     endpoint: Endpoint,
 }
 
@@ -127,7 +129,15 @@ impl fmt::Display for Endpoint {
 impl Api {
     /// The API at `endpoint`.
     pub(crate) const fn new(http: Http, endpoint: Endpoint) -> Self {
-        Self { http, endpoint }
+        Self {
+            http: RwLock::new(http),
+            endpoint,
+        }
+    }
+
+    /// Requests go out with `http` from now on.
+    pub(crate) fn connect_with(&self, http: Http) {
+        *self.http.write().unwrap_or_else(PoisonError::into_inner) = http;
     }
 
     /// Where the server is.
@@ -191,7 +201,8 @@ impl Api {
         if let Some(body) = call.body {
             request = request.body("application/json", body.json.clone());
         }
-        let sent = self.http.send(request, left).await;
+        let http = self.http.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let sent = http.send(request, left).await;
         sent.map_err(|error| ApiError::new(call, Problem::NoAnswer(error)))
     }
 }

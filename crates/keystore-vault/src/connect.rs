@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use kes_keystore_http::{BadHttp, Deadline, HeaderValue, Http, HttpSettings, Method, Proxies};
-use kes_tls::{BadIdentity, BadTrust, ClientIdentity, ServerTrust};
+use kes_keystore_http::{BadHttp, Deadline, HeaderValue, Method};
+use kes_tls::{BadIdentity, BadTrust};
 use kes_types::Clock;
 use serde::Deserialize;
 
@@ -14,8 +14,9 @@ use crate::kv::Kv;
 use crate::path::{BadPath, Path};
 use crate::session::Session;
 use crate::store::{Parts, VaultStore};
+use crate::tls::Stamps;
 use crate::transit::Transit;
-use crate::{Config, KvVersion, Login, LoginNamespace, Tls, login};
+use crate::{Config, KvVersion, Login, LoginNamespace, login, tls as files};
 
 /// Why there is no connection to Vault.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +110,9 @@ impl VaultStore {
         let transit = transit.transpose()?;
         let login_namespace = login_namespace(&login, header.as_ref())?;
 
-        let http = http(&endpoint, tls).await?;
+        // From before they are read, so that a change meanwhile shows later.
+        let stamps = Stamps::of(&tls).await;
+        let http = files::http(&endpoint, &tls).await?;
         let kv = Kv::new(engine, version, prefix.as_ref());
         let origin = origin(&endpoint, &kv, prefix.as_ref(), namespace);
         let api = Arc::new(Api::new(http, endpoint.clone()));
@@ -148,6 +151,8 @@ impl VaultStore {
             transit: transit.map(|(_, key)| key),
             origin,
             ping,
+            tls,
+            stamps,
         }))
     }
 }
@@ -191,29 +196,6 @@ fn origin(endpoint: &Endpoint, kv: &Kv, prefix: Option<&Path>, namespace: Option
         version,
         other,
     }
-}
-
-async fn http(endpoint: &Endpoint, tls: Tls) -> Result<Http, ConnectError> {
-    let reading = tokio::task::spawn_blocking(move || {
-        let Tls { ca, client } = tls;
-        let trust = ServerTrust::of_key_store(ca.as_deref()).map_err(ConnectError::Trust)?;
-        let identity = client.map(|client| ClientIdentity::from_files(&client.key, &client.cert));
-        Ok((trust, identity.transpose().map_err(ConnectError::Identity)?))
-    });
-    let (trust, identity) = reading.await.map_err(|_| ConnectError::Stopped)??;
-    let settings = HttpSettings {
-        trust,
-        identity,
-        // A load balancer can lead each request to a node that is not sealed.
-        keep_alive: false,
-        connect_timeout: CONNECT,
-        proxies: Proxies::Environment,
-        tls_settings: "keystore.vault.tls",
-    };
-    Http::new(settings).map_err(|source| ConnectError::Http {
-        endpoint: endpoint.to_string(),
-        source,
-    })
 }
 
 /// A mount, as whoever may use it can see it.
@@ -296,6 +278,3 @@ async fn mount(client: &Client, engine: &Path) -> Option<Mount> {
         }
     }
 }
-
-/// How long a connection and its TLS may take.
-const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);

@@ -51,6 +51,7 @@ mod login;
 mod path;
 mod session;
 mod store;
+mod tls;
 mod transit;
 
 pub use api::BadEndpoint;

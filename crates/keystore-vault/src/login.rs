@@ -19,6 +19,8 @@ use crate::session::{Authority, LoginError};
 use crate::{ConnectError, Login};
 
 use approle::AppRole;
+pub(crate) use file::Stamp;
+
 use cert::Cert;
 use exchange::{Exchange, Mount};
 use kubernetes::Kubernetes;

@@ -21,6 +21,7 @@ use crate::failure::{LIST, Origin, Purpose};
 use crate::health::{Health, Poll, State};
 use crate::kv::{BadEntry, Found, Hidden, Kv, Stored};
 use crate::path::Path;
+use crate::tls::{Renewal, Stamps};
 use crate::transit::{Transit, is_ciphertext};
 
 use create::Turns;
@@ -34,6 +35,7 @@ pub struct VaultStore {
     origin: Origin,
     health: Arc<Health>,
     poll: Poll,
+    renewal: Option<Renewal>,
     turns: Turns,
     /// How often a token was not permitted to look itself up.
     blind: AtomicU32,
@@ -47,6 +49,9 @@ pub(crate) struct Parts {
     pub(crate) transit: Option<Transit>,
     pub(crate) origin: Origin,
     pub(crate) ping: Duration,
+    pub(crate) tls: crate::Tls,
+    /// What the files of `tls` looked like before they were read.
+    pub(crate) stamps: Option<Stamps>,
 }
 
 /// What there is at an entry's path.
@@ -78,6 +83,8 @@ impl VaultStore {
             transit,
             origin,
             ping,
+            tls,
+            stamps,
         } = parts;
         let health = Arc::new(Health::default());
         let poll = Poll::start(
@@ -87,6 +94,7 @@ impl VaultStore {
             ping,
             client.patience.attempt.min(LONGEST_PING),
         );
+        let renewal = Renewal::start(Arc::clone(&client.api), tls, stamps, ping);
         Self {
             client,
             kv,
@@ -94,6 +102,7 @@ impl VaultStore {
             origin,
             health,
             poll,
+            renewal,
             turns: Turns::default(),
             blind: AtomicU32::new(0),
         }
@@ -366,6 +375,9 @@ impl KeyStore for VaultStore {
 
     async fn close(&self) {
         self.poll.stop();
+        if let Some(renewal) = &self.renewal {
+            renewal.stop();
+        }
         self.client.session.close();
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct SecretFile {
 
 /// What shows that a file has been replaced or written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     modified: Option<SystemTime>,
     length: u64,
     inode: u64,
@@ -96,7 +96,8 @@ fn read(path: &Path) -> io::Result<Content> {
 }
 
 impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
+    /// Of what has this `metadata`.
+    pub(crate) fn of(metadata: &Metadata) -> Self {
         #[cfg(unix)]
         let inode = std::os::unix::fs::MetadataExt::ino(metadata);
         #[cfg(not(unix))]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use kes_keystore::conformance;
-use kes_keystore::{KeyStore as _, StoreError};
+use kes_keystore::{Entry, KeyStore as _, StoreError};
 use kes_keystore_vault::{ClientCertificate, Config, Login, LoginNamespace, Tls, VaultStore};
 use kes_peers::Vault;
 use kes_testkit::{Answer, Fault, FaultProxy, TestCa, until};
@@ -304,6 +304,75 @@ async fn a_client_certificate_logs_in_and_renews_its_tokens() {
     );
     let said = refusal(config(Some("nobody"), client)).await;
     assert!(said.contains("the role nobody at auth/cert"), "{said}");
+}
+
+/// Whoever issues short-lived certificates replaces the files without telling.
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_read_again_when_their_files_change() {
+    let files = Certificates::new();
+    let server = files.client("server", &files.ca);
+    let vault: &'static Vault = Box::leak(Box::new(
+        Vault::start_tls(&server.cert, &server.key).expect("a Vault with TLS"),
+    ));
+    let mounts = Mounts::new(vault);
+    root(vault, "POST", "sys/auth/cert", json!({ "type": "cert" }));
+    let role = json!({
+        "certificate": files.ca.pem(),
+        "token_policies": mounts.kv,
+        "token_ttl": "2s",
+    });
+    root(vault, "POST", "auth/cert/certs/kes", role);
+    // A folder, in which another file appears as the CA is replaced.
+    let trusted = files.path("trusted");
+    fs::create_dir(&trusted).expect("a folder");
+    let ca = trusted.join("ca.pem");
+    fs::write(&ca, files.ca.pem()).expect("a file");
+    let config = Config {
+        tls: Tls {
+            ca: Some(trusted),
+            client: Some(files.client("client", &files.ca)),
+        },
+        ping: Duration::from_millis(20),
+        ..mounts.config(
+            vault.endpoint(),
+            Login::Cert {
+                engine: "cert".to_owned(),
+                namespace: LoginNamespace::Inherit,
+                role: None,
+            },
+        )
+    };
+    let store = connect(config).await;
+    let key = name("key");
+    store.create(&key, &secret("value")).await.expect("created");
+    let mut pace = interval(Duration::from_millis(20));
+    let mut answers = async |what: &str, expected: fn(&Result<Entry, StoreError>) -> bool| {
+        until(what, async || {
+            pace.tick().await;
+            expected(&store.get(&key).await)
+        })
+        .await;
+    };
+
+    // What cannot be used changes nothing: the next change is found all the same.
+    fs::write(&ca, "no certificate").expect("a file");
+    let other = TestCa::new("another CA");
+    fs::write(&ca, other.pem()).expect("a file");
+    answers("the other CA to be the one", |read| {
+        matches!(read, Err(StoreError::Unreachable { .. }))
+    })
+    .await;
+    fs::write(&ca, files.ca.pem()).expect("a file");
+    answers("the right CA to be back", Result::is_ok).await;
+
+    // The same file names; the token of before still works until it ends.
+    files.client("client", &other);
+    answers("a stranger's certificate to be shown", |read| {
+        matches!(read, Err(StoreError::AuthFailed { .. }))
+    })
+    .await;
+    files.client("client", &files.ca);
+    answers("the right certificate to be back", Result::is_ok).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
