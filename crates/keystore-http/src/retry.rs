@@ -39,7 +39,7 @@ impl Retry {
     /// The wait before the next attempt, or `None` when there must not be one: all are used up, or it would begin after
     /// the end that is `left` away. The service is never asked again earlier than it `asked` for. `random`, from 0 to 1,
     /// spreads what many would do at once.
-    pub fn wait(&mut self, left: Duration, asked: Option<Duration>, random: f64) -> Option<Duration> {
+    fn wait(&mut self, left: Duration, asked: Option<Duration>, random: f64) -> Option<Duration> {
         self.left = self.left.checked_sub(1)?;
         let longest = self.longest.min(self.limit);
         self.longest = self.longest.saturating_mul(2);

@@ -11,7 +11,7 @@ use kes_keystore::Patience;
 pub(crate) use kes_keystore_http::StatusCode;
 use kes_keystore_http::header::LOCATION;
 use kes_keystore_http::{
-    ANSWER_LIMIT, Answer, Deadline, HeaderName, HeaderValue, Http, Method, Request, Url, to_json,
+    ANSWER_LIMIT, Answer, Deadline, HeaderName, HeaderValue, Http, Method, Request, Retry, Url, to_json,
 };
 use serde::Serialize;
 use tokio::time::Instant;
@@ -20,7 +20,6 @@ use zeroize::Zeroizing;
 pub(crate) use answer::Reply;
 pub(crate) use error::{ApiError, Problem};
 
-use crate::attempts::Attempts;
 use crate::path::Path;
 
 /// The server's HTTP API.
@@ -175,10 +174,10 @@ impl Api {
         patience: &Patience,
         deadline: &Deadline,
     ) -> Result<Reply, ApiError> {
-        let mut attempts = Attempts::new(patience, deadline);
+        let mut retry = Retry::new(patience);
         loop {
             match self.call(call, deadline.attempt()).await {
-                Err(error) if attempts.pause(error.again()).await => {}
+                Err(error) if retry.pause(deadline, error.again()).await => {}
                 answered => return answered,
             }
         }

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use kes_keystore::Patience;
-use kes_keystore_http::{Again, Deadline, HeaderValue};
+use kes_keystore_http::{Again, Deadline, HeaderValue, Retry};
 use tokio::time::timeout_at;
 
 use crate::api::{Api, ApiError, Call, Problem, Reply};
-use crate::attempts::Attempts;
 use crate::session::{LoginError, Refusal, Session, Token};
 
 /// Asks Vault in the name of the session.
@@ -110,13 +109,13 @@ impl Client {
 
     /// Asks for what may be done twice, and does so again after failures that may pass.
     pub(crate) async fn ask(&self, call: &mut Call<'_>, deadline: &Deadline) -> Result<Reply, Failed> {
-        let mut attempts = Attempts::new(&self.patience, deadline);
+        let mut retry = Retry::new(&self.patience);
         loop {
             let failed = match self.once(call, deadline).await {
                 Ok(reply) => return Ok(reply),
                 Err(failed) => failed,
             };
-            if !attempts.pause(failed.again()).await {
+            if !retry.pause(deadline, failed.again()).await {
                 return Err(failed);
             }
         }

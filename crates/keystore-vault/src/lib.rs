@@ -40,7 +40,6 @@
 //! `kes_keystore_http` sends it.
 
 mod api;
-mod attempts;
 mod client;
 mod config;
 mod connect;

@@ -11,11 +11,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kes_crypto::SecretBytes;
 use kes_keystore::{Entry, EntryName, KeyStore, Page, Patience, StoreError, paging};
-use kes_keystore_http::{Deadline, LIST_LIMIT, Method};
+use kes_keystore_http::{Deadline, LIST_LIMIT, Method, Retry};
 
 use crate::KvVersion;
 use crate::api::{ApiError, Body, Call, Problem, Reply};
-use crate::attempts::Attempts;
 use crate::client::{Client, Failed};
 use crate::failure::{LIST, Origin, Purpose};
 use crate::health::{Health, Poll, State};
@@ -355,14 +354,14 @@ impl KeyStore for VaultStore {
             ..self.client.patience
         };
         let deadline = Deadline::of(&patience);
-        let mut attempts = Attempts::new(&patience, &deadline);
+        let mut retry = Retry::new(&patience);
         let health = loop {
             let asked = self
                 .health
                 .ask(&self.client.api, &self.client.session, deadline.attempt())
                 .await;
             match asked {
-                Err(error) if attempts.pause(error.again()).await => {}
+                Err(error) if retry.pause(&deadline, error.again()).await => {}
                 asked => break asked,
             }
         };

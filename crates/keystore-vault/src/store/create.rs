@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use kes_crypto::SecretBytes;
 use kes_keystore::{EntryName, StoreError};
-use kes_keystore_http::{Deadline, Method};
+use kes_keystore_http::{Deadline, Method, Retry};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout_at;
 
 use super::{Look, Unseen, VaultStore};
 use crate::KvVersion;
 use crate::api::{Body, Problem, Reply, StatusCode};
-use crate::attempts::Attempts;
 use crate::client::Failed;
 use crate::kv::{Found, Stored, Written};
 
@@ -60,12 +59,12 @@ impl VaultStore {
             body: &self.kv.body(name, &stored),
             unsure: AtomicBool::new(false),
         };
-        let mut attempts = Attempts::new(&self.client.patience, &deadline);
+        let mut retry = Retry::new(&self.client.patience);
         let (failed, capability) = loop {
             match self.attempt(&new, &deadline).await {
                 Ok(()) => return Ok(()),
                 Err(Attempt::Settled(error)) => return Err(error),
-                Err(Attempt::Failed(failed, _)) if attempts.pause(failed.again()).await => {}
+                Err(Attempt::Failed(failed, _)) if retry.pause(&deadline, failed.again()).await => {}
                 Err(Attempt::Failed(failed, capability)) => break (failed, capability),
             }
         };
