@@ -40,13 +40,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use kes_peers::process::{self, PATIENCE, Server, file_tail, wait_until};
 use tempfile::TempDir;
 
 use self::block::{Block, Document, Kind, documents, has_line};
-use self::peer::Peers as Running;
+use self::peer::Peers;
 use crate::cargo;
-use crate::peers::Peers;
-use crate::process::{self, PATIENCE, Server, file_tail, wait_until};
+use crate::pasted;
 use crate::report::Report;
 
 /// Building everything with optimisation is part of the README's first command.
@@ -59,9 +59,11 @@ pub(crate) fn run(report: &mut Report, only: Option<&str>) {
         "docs: the documents are read, the executables built",
         &mut prepared,
         |prepared| {
-            let Peers { minio, mc } = Peers::install()?;
             let inherited = env::var_os("PATH").unwrap_or_default();
-            let search = search_path(&[&cargo::build_kes()?, &minio, &mc], &inherited)?;
+            let search = search_path(
+                &[&cargo::build_kes()?, &kes_peers::minio()?, &kes_peers::mc()?],
+                &inherited,
+            )?;
             *prepared = Some((search, documents()?));
             Ok(())
         },
@@ -102,7 +104,7 @@ pub(crate) fn run(report: &mut Report, only: Option<&str>) {
 /// The folder and the background processes of one document.
 struct Place {
     search: OsString,
-    peers: Running,
+    peers: Peers,
     /// With their ports.
     servers: Vec<(u16, Server)>,
     /// What stands before each block: what earlier ones have defined.
@@ -150,7 +152,7 @@ impl Place {
             .prefix("kes-docs-")
             .tempdir()
             .context("making a temporary folder")?;
-        let peers = Running::start(peers, folder.path())?;
+        let peers = Peers::start(peers, folder.path())?;
         Ok(Self {
             search: search_path(&peers.programs(), search)?,
             peers,
@@ -268,7 +270,7 @@ impl Place {
         };
         if block.pasted {
             let printed = fs::read_to_string(self.output()).unwrap_or_default();
-            let lines = process::exports(&printed);
+            let lines = pasted::exports(&printed);
             ensure!(!lines.is_empty(), "no server has printed a line to paste");
             text.insert_str(0, &lines);
         }

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use kes_peers::process::{self, PATIENCE};
 
 use crate::cargo;
-use crate::process::{self, PATIENCE};
 use crate::report::Report;
 
 /// Builds the targets and runs each over its corpus.

@@ -1,15 +1,14 @@
 //! `cargo xtask`: the one door to what people and CI run on this repository.
 //!
-//! `cargo xtask test` is everything that must hold before a change lands. It builds the peers it needs (the MinIO server and
-//! its client) by itself, prints each step with its time, and never leaves a step out: a peer that cannot be had is a failure.
+//! `cargo xtask test` is everything that must hold before a change lands. It builds the peers it needs by itself (`kes_peers`),
+//! prints each step with its time, and never leaves a step out: a peer that cannot be had is a failure.
 
 mod cargo;
 mod docs;
 mod fuzz;
 mod guides;
 mod minio;
-mod peers;
-mod process;
+mod pasted;
 mod report;
 
 use std::process::ExitCode;

@@ -17,6 +17,7 @@ mod commands;
 mod http;
 pub mod install;
 mod kubernetes;
+mod minio;
 mod moto;
 mod peer;
 pub mod process;
@@ -24,5 +25,6 @@ mod vault;
 
 pub use crate::commands::{aws_cli, kubectl};
 pub use crate::kubernetes::Kubernetes;
+pub use crate::minio::{mc, minio};
 pub use crate::moto::Moto;
 pub use crate::vault::Vault;

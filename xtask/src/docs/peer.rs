@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-
-use crate::process::{self, PATIENCE};
+use kes_peers::process::{self, PATIENCE};
 
 /// A service that a document is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

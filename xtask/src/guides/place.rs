@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use kes_peers::process::{self, Finished, PATIENCE, Server, file_tail, wait_until};
 use tempfile::TempDir;
-
-use crate::process::{self, Finished, PATIENCE, Server, file_tail, wait_until};
 
 /// The port that the guides use.
 const PORT: u16 = 7373;

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use kes_peers::process::{self, Finished, PATIENCE, Server, file_tail, free_port, wait_until};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::pasted::Pasted;
-use crate::process::{self, Finished, PATIENCE, Server, file_tail, free_port, wait_until};
+use crate::pasted::Pasted;
 
 /// One KES server: its files, its port and, while it runs, its process.
 #[derive(Debug)]

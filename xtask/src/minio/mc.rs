@@ -5,9 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use kes_peers::process::{self, Finished};
 use serde_json::Value;
-
-use crate::process::{self, Finished};
 
 /// How long a command may take; the largest one copies 500 objects.
 const LIMIT: Duration = Duration::from_secs(120);

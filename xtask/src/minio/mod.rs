@@ -8,7 +8,6 @@ mod kes;
 mod mc;
 mod objects;
 mod one_server;
-mod pasted;
 mod store;
 mod two_servers;
 mod variants;
@@ -21,7 +20,6 @@ use anyhow::Result;
 use self::store::Store;
 use self::world::{Access, Layout, Tools, World};
 use crate::cargo;
-use crate::peers::Peers;
 use crate::report::Report;
 
 /// One checked step: what must hold, and how that is found out.
@@ -96,7 +94,7 @@ pub(crate) fn run(report: &mut Report, only: Option<&str>) {
         &mut tools,
         |tools| {
             let kes = cargo::build_kes()?;
-            let Peers { minio, mc } = Peers::install()?;
+            let (minio, mc) = (kes_peers::minio()?, kes_peers::mc()?);
             *tools = Some(Rc::new(Tools { kes, minio, mc }));
             Ok(())
         },

@@ -1,13 +1,13 @@
 //! What MinIO does with one KES server, from the first start to a deleted key.
 
 use anyhow::{Context, Result, ensure};
+use kes_peers::process::{PATIENCE, wait_until};
 
 use super::kes::AuditEvent;
 use super::objects::{self, read_again, round_trip};
 use super::store::Store;
 use super::world::{DEFAULT_KEY, World};
 use super::{Step, files, mc};
-use crate::process::{PATIENCE, wait_until};
 
 pub(super) const STEPS: &[Step] = &[
     ("MinIO has made its default key", the_default_key_exists),

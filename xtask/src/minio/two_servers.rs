@@ -3,12 +3,12 @@
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use kes_peers::process::{PATIENCE, wait_until};
 use serde_json::Value;
 
 use super::objects::{self, read_again, round_trip};
 use super::world::World;
 use super::{Step, files, mc};
-use crate::process::{PATIENCE, wait_until};
 
 pub(super) const STEPS: &[Step] = &[
     ("a key made on one server works on the other", shared_store),

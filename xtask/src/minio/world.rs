@@ -6,13 +6,13 @@ use std::process::Command;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
+use kes_peers::process::{PATIENCE, Server, file_tail, free_port, http_status, wait_until};
 use tempfile::TempDir;
 
 use super::kes::{AuditEvent, Credentials, KesCli, KesServer, KesSettings, Policy, local};
 use super::mc::Mc;
-use super::pasted::Pasted;
 use super::store::{Place, Store};
-use crate::process::{PATIENCE, Server, file_tail, free_port, http_status, wait_until};
+use crate::pasted::Pasted;
 
 /// The executables.
 #[derive(Debug)]

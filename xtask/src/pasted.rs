@@ -4,24 +4,23 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-
-use crate::process::{self, PATIENCE};
+use kes_peers::process::{PATIENCE, run};
 
 /// The variables that pasting sets.
 #[derive(Clone, Debug)]
-pub(super) struct Pasted(BTreeMap<String, String>);
+pub(crate) struct Pasted(BTreeMap<String, String>);
 
 impl Pasted {
     /// Lets a shell read the lines of `output` that export something.
-    pub(super) fn from_output(output: &str) -> Result<Self> {
-        let lines = process::exports(output);
+    pub(crate) fn from_output(output: &str) -> Result<Self> {
+        let lines = exports(output);
         ensure!(!lines.is_empty(), "the server has printed no line to paste");
         let mut shell = Command::new("bash");
         shell
             .args(["-euc", &format!("{lines}env -0")])
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        let environment = process::run(&mut shell, PATIENCE)?.expect_success()?;
+        let environment = run(&mut shell, PATIENCE)?.expect_success()?;
         Ok(Self(
             environment
                 .split('\0')
@@ -32,16 +31,25 @@ impl Pasted {
         ))
     }
 
-    pub(super) fn get(&self, name: &str) -> Result<&str> {
+    pub(crate) fn get(&self, name: &str) -> Result<&str> {
         let value = self.0.get(name).map(String::as_str);
         value.with_context(|| format!("what the server printed does not set {name}"))
     }
 
     /// The variables of MinIO Server.
-    pub(super) fn for_minio(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn for_minio(&self) -> impl Iterator<Item = (&str, &str)> {
         let all = self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         all.filter(|(name, _)| name.starts_with("MINIO_"))
     }
+}
+
+/// The lines that a program prints for pasting into a shell: those that export variables, each ended.
+pub(crate) fn exports(text: &str) -> String {
+    text.lines()
+        .map(str::trim_start)
+        .filter(|line| line.starts_with("export "))
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
 
 #[cfg(test)]
