@@ -121,8 +121,50 @@ async fn renew(api: &Api, tls: &Tls) {
     }
 }
 
-/// How long a connection and its TLS may take.
-const CONNECT: Duration = Duration::from_secs(5);
+/// How long a connection and its TLS may take. Shorter than an attempt, so that a server that is out of reach is told as that, and
+/// it is certain that no request has arrived.
+const CONNECT: Duration = Duration::from_secs(4);
 
 /// No files are looked at more often.
 const SHORTEST: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use kes_keystore::Patience;
+
+    use super::*;
+    use crate::ClientCertificate;
+
+    #[test]
+    fn a_connection_has_less_time_than_an_attempt() {
+        assert!(CONNECT < Patience::default().attempt);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changes_in_a_folder_shows_and_one_that_is_gone_says_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir(path("ca")).unwrap();
+        for name in ["ca/one.pem", "key.pem", "cert.pem"] {
+            std::fs::write(path(name), "one").unwrap();
+        }
+        let tls = Tls {
+            ca: Some(path("ca")),
+            client: Some(ClientCertificate {
+                key: path("key.pem"),
+                cert: path("cert.pem"),
+            }),
+        };
+        let mut seen = Stamps::of(&tls).await;
+        assert!(seen.is_some());
+        assert_eq!(Stamps::of(&tls).await, seen);
+        for name in ["ca/one.pem", "ca/two.pem", "key.pem", "cert.pem"] {
+            std::fs::write(path(name), "another").unwrap();
+            let now = Stamps::of(&tls).await;
+            assert_ne!(now, seen, "{name}");
+            seen = now;
+        }
+        std::fs::remove_file(path("key.pem")).unwrap();
+        assert_eq!(Stamps::of(&tls).await, None);
+    }
+}

@@ -275,7 +275,7 @@ impl Life {
         if self.held.token.number() == token.number() && self.next.is_some() {
             self.promote();
         }
-        if self.held.token.number() != token.number() {
+        if self.held.token.number() != token.number() || self.held.has_ended(now) {
             return match self.offer(now) {
                 Offer::Token(other) => Verdict::Repeat(other),
                 Offer::Wait => Verdict::Wait(waiting.unwrap_or(Waiting(self.logins))),

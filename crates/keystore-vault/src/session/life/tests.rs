@@ -401,6 +401,23 @@ fn a_fresh_token_that_is_refused_lacks_the_permission() {
     assert_eq!(story.refused(at(5), &token, &mut None), "wait");
 }
 
+/// Its end came while the request was on its way.
+#[test]
+fn a_token_that_is_refused_because_it_has_ended_is_replaced_however_fresh_it_is() {
+    let mut story = Story::of(3, false);
+    let token = story.token(millis(2_900));
+    assert_eq!(story.step(millis(2_900)), "login");
+    story.login_fails(millis(2_950));
+    assert_eq!(story.refused(at(3), &token, &mut None), "no answer");
+
+    let mut story = Story::of(3, false);
+    let mut waiting = None;
+    assert_eq!(story.refused(at(3), &token, &mut waiting), "wait");
+    assert_eq!(story.step(at(3)), "login");
+    story.logged_in(at(3), "b", 3);
+    assert_eq!(story.refused(at(3), &token, &mut waiting), "repeat with b");
+}
+
 #[test]
 fn refused_tokens_make_at_most_one_login_in_ten_seconds() {
     let mut story = Story::of(3_600, true);
