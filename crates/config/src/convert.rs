@@ -13,6 +13,11 @@ use crate::reader::{Checked, Context, Section};
 use crate::schema;
 use crate::tree::{Entry, Kind, Node};
 
+/// The order that documentation has them in.
+const SECTIONS: [&str; 11] = [
+    "version", "address", "admin", "tls", "api", "policy", "keys", "cache", "log", "limits", "keystore",
+];
+
 /// A configuration in the current form.
 pub struct Converted {
     /// Its text, in YAML. Zeroed, since it may have secrets in it.
@@ -75,8 +80,15 @@ fn write_anew(cx: &Context<'_>, Tree { root, is_toml }: &Tree) -> Checked<Zeroiz
     if *is_toml {
         writer.comment(0, "That was TOML; this is YAML.");
     }
-    if let Kind::Map(entries) = &modern.kind {
-        for entry in entries {
+    if let Kind::Map(entries) = &mut modern.kind {
+        let place = |entry: &Entry| {
+            SECTIONS
+                .iter()
+                .position(|key| *key == entry.key)
+                .unwrap_or(SECTIONS.len())
+        };
+        entries.sort_by_key(place);
+        for entry in &*entries {
             writer.text.push('\n');
             writer.entry(entry, 0);
         }
@@ -131,7 +143,7 @@ impl Writer {
                 for item in items {
                     self.indent(indent + 2);
                     self.text.push('-');
-                    self.value(item, indent + 2);
+                    self.item(item, indent + 2);
                 }
             }
             Kind::Map(entries) => {
@@ -140,6 +152,25 @@ impl Writer {
                     self.entry(entry, indent + 2);
                 }
             }
+        }
+    }
+
+    /// An item of a list. The first key of a section stands beside the `-`.
+    fn item(&mut self, node: &Node, indent: usize) {
+        match &node.kind {
+            Kind::Map(entries) => match entries.split_first() {
+                Some((first, rest)) if first.notes.is_empty() => {
+                    self.text.push(' ');
+                    self.scalar(&first.key);
+                    self.text.push(':');
+                    self.value(&first.value, indent + 2);
+                    for entry in rest {
+                        self.entry(entry, indent + 2);
+                    }
+                }
+                _ => self.value(node, indent),
+            },
+            Kind::Null | Kind::Scalar(_) | Kind::List(_) => self.value(node, indent),
         }
     }
 
@@ -203,7 +234,7 @@ mod tests {
                         entries
                             .into_iter()
                             .map(|(key, value)| Entry {
-                                notes: vec![key.as_str().into()],
+                                notes: Vec::from_iter((key.len() % 2 == 0).then(|| key.as_str().into())),
                                 ..Entry::new(key, HERE, Rc::new(value))
                             })
                             .collect(),

@@ -306,15 +306,9 @@ fn kms(cx: &Context<'_>, root: &mut Node) {
 /// `log.error` and `log.audit` named files until v0.7.2.
 fn log(cx: &Context<'_>, root: &mut Node) {
     const NONE: &str = "is deprecated since v0.8.0: it has no effect; remove it";
-    for (stream, gone) in [
-        (
-            "error",
-            "log files ended with v0.7.2: errors go to the standard error output, which can be redirected",
-        ),
-        (
-            "audit",
-            "log files ended with v0.7.2: audit events go to the standard output (`log.audit: on`), which can be redirected",
-        ),
+    for (stream, what, output) in [
+        ("error", "errors", "standard error output"),
+        ("audit", "audit events", "standard output"),
     ] {
         let of_that_time = |entry: &Entry| match &entry.value.kind {
             Kind::Map(entries) => entries.iter().all(|entry| entry.key == "file"),
@@ -336,27 +330,29 @@ fn log(cx: &Context<'_>, root: &mut Node) {
             );
             continue;
         }
+        if let Kind::List(items) = &file.value.kind
+            && items.iter().any(|item| cx.text(item, &path).is_err())
+        {
+            continue;
+        }
         if cx.is_blank(&file.value) {
             cx.deprecated(file.at, &path, stream, NONE.to_owned());
             continue;
         }
-        cx.deprecated(file.at, &path, stream, gone.to_owned());
-        if stream == "audit" {
-            let on = Node::new(file.at, Kind::Scalar(Zeroizing::new("on".to_owned())));
-            let level = Moved {
-                entry: Entry::new(stream.to_owned(), file.at, Rc::new(on)),
-                old: path,
-            };
-            let note = "was `log.audit.file`: log files ended with v0.7.2, and this is the standard output";
-            put(cx, root, &["log", "audit"], level, Some(note.to_owned()));
-        } else {
-            note(
-                root,
-                &["log", stream],
-                "`log.error.file` is left out: log files ended with v0.7.2, and errors go to the standard error output",
-            );
-        }
+        let gone = format!(
+            "log files ended with v0.7.2: {what} go to the {output} (`log.{stream}: on`), which can be redirected"
+        );
+        cx.deprecated(file.at, &path, stream, gone);
+        let on = Node::new(file.at, Kind::Scalar(Zeroizing::new("on".to_owned())));
+        let level = Moved {
+            entry: Entry::new(stream.to_owned(), file.at, Rc::new(on)),
+            old: path,
+        };
+        let note = format!("was a list of files before v0.8.0, and is the {output} now");
+        put(cx, root, &["log", stream], level, Some(note));
     }
+    let is_empty = |log: &Entry| matches!(&log.value.kind, Kind::Map(entries) if entries.is_empty());
+    take_if(root, &["log"], is_empty);
 }
 
 /// A key that has been taken out of the tree.
@@ -490,6 +486,8 @@ fn merge(cx: &Context<'_>, section: &mut Node, mut entry: Entry, current: &str) 
     };
     let Some(present) = entries.iter_mut().find(|present| present.key == entry.key) else {
         entries.push(entry);
+        // A new name stands where the old one did.
+        entries.sort_by_key(|entry| entry.at);
         return;
     };
     if cx.is_blank(&entry.value) {

@@ -159,10 +159,13 @@ pub(crate) fn tree(cx: &Context<'_>, text: &str, name: &str) -> Checked<Tree> {
     }
     let report = |error: SyntaxError| cx.error(error.at, "", error.message);
     let read = |document| match document {
-        Some(root) => Ok(Tree {
-            root: Rc::new(root),
-            is_toml: true,
-        }),
+        Some(root) => {
+            cx.is_toml();
+            Ok(Tree {
+                root: Rc::new(root),
+                is_toml: true,
+            })
+        }
         None => Err(cx.error(None, "", IS_EMPTY)),
     };
     if ends_in("toml") {

@@ -1,7 +1,7 @@
 //! Reads the tree of a file section by section: takes values out of it, replaces variables, converts, and remembers
 //! what is wrong, so that everything wrong is told at once.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -34,6 +34,8 @@ pub(crate) struct Context<'e> {
     deprecated: RefCell<HashSet<String>>,
     /// Whether deprecated keys are warned of.
     warns_of_deprecated: bool,
+    /// Whether the file is TOML, for messages that show how something is written.
+    is_toml: Cell<bool>,
 }
 
 impl<'e> Context<'e> {
@@ -45,7 +47,13 @@ impl<'e> Context<'e> {
             warnings: RefCell::default(),
             deprecated: RefCell::default(),
             warns_of_deprecated: true,
+            is_toml: Cell::new(false),
         }
+    }
+
+    /// From now on, messages are about a file in TOML.
+    pub(crate) fn is_toml(&self) {
+        self.is_toml.set(true);
     }
 
     /// For who is told of older keys in another way.
@@ -337,7 +345,12 @@ impl<'a> Section<'a> {
             Kind::Null => &[],
             Kind::Map(entries) => entries,
             Kind::Scalar(_) | Kind::List(_) => {
-                let message = format!("must be a section of `key: value` lines, not {}", kind_name(node));
+                let lines = if cx.is_toml.get() {
+                    "`key = value`"
+                } else {
+                    "`key: value`"
+                };
+                let message = format!("must be a section of {lines} lines, not {}", kind_name(node));
                 return Err(cx.error(Some(node.at), &path, message));
             }
         };
@@ -515,11 +528,18 @@ pub(crate) fn list_items<'a>(cx: &Context<'_>, node: &'a Node, path: &str) -> Ch
     match &node.kind {
         Kind::Null => Ok(&[]),
         Kind::List(items) => Ok(items),
-        Kind::Scalar(_) | Kind::Map(_) => Err(cx.error(
-            Some(node.at),
-            path,
-            format!("must be a list of `- item` lines, not {}", kind_name(node)),
-        )),
+        Kind::Scalar(_) | Kind::Map(_) => {
+            let list = if cx.is_toml.get() {
+                "list, such as `[\"one\", \"two\"]`"
+            } else {
+                "list of `- item` lines"
+            };
+            Err(cx.error(
+                Some(node.at),
+                path,
+                format!("must be a {list}, not {}", kind_name(node)),
+            ))
+        }
     }
 }
 

@@ -1,9 +1,12 @@
 //! Configuration files through the public functions, as a server reads them.
 
+#![allow(clippy::unwrap_used, reason = "all of it is tests, also the helpers")]
+
 mod bad_values;
 mod documents;
 mod embedded;
 mod environment;
+mod eras;
 mod everything;
 mod keystores;
 mod policies;
