@@ -121,6 +121,7 @@ impl Attempts<'_> {
             | Kind::AuthFailed
             | Kind::Denied
             | Kind::Kms(_)
+            | Kind::Another
             | Kind::Other => false,
         }
     }

@@ -285,6 +285,8 @@ impl Inner {
                     tracing::warn!(%error, "the AWS credentials could not be renewed");
                 }
                 state.failed = Some(error);
+                // It may have taken long.
+                state.tried = Some(self.clock.monotonic());
             }
         }
     }

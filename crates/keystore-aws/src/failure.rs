@@ -1,5 +1,6 @@
 //! What the service's refusals mean. They are told apart by their type, never by the status of the answer.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ pub(crate) enum Kind {
     Denied,
     /// KMS does not let the service use the key.
     Kms(KmsCause),
+    /// The answer is about another secret.
+    Another,
     /// Anything else.
     Other,
 }
@@ -289,7 +292,7 @@ impl Failure {
                     },
                 }
             }
-            Kind::Other => StoreError::Backend {
+            Kind::Another | Kind::Other => StoreError::Backend {
                 store,
                 source: Cause(text).into(),
             },
@@ -338,32 +341,71 @@ fn kind_of(code: &str, message: &str, retry_after: Option<Duration>) -> Kind {
         | "InvalidAccessKeyId"
         | "AuthFailure"
         | "OptInRequired" => Kind::AuthFailed,
-        "EncryptionFailure" | "DecryptionFailure" => Kind::Kms(kms_cause(message)),
-        _ if speaks_of_kms(code) || speaks_of_kms(message) => Kind::Kms(match code {
+        "EncryptionFailure" | "DecryptionFailure" => Kind::Kms(kms_cause("", message)),
+        _ if speaks_of_kms(code, message) => Kind::Kms(match code {
             "AccessDeniedException" | "AccessDenied" => KmsCause::Denied,
-            _ => kms_cause(&format!("{code} {message}")),
+            _ => kms_cause(code, message),
         }),
         "ResourceNotFoundException" => Kind::NotFound,
         "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" | "NotAuthorized" => Kind::Denied,
-        // "You can't perform this operation on the secret because it was marked for deletion", and for a name that is to
-        // be created: "... because a secret with this name is already scheduled for deletion".
-        "InvalidRequestException" if message.to_ascii_lowercase().contains("delet") => Kind::Scheduled,
+        "InvalidRequestException" if speaks_of_deletion(message) => Kind::Scheduled,
         _ => Kind::Other,
     }
 }
 
-fn speaks_of_kms(text: &str) -> bool {
-    text.to_ascii_lowercase().contains("kms")
+/// Whether KMS refuses, rather than Secrets Manager itself. Messages quote ARNs, and with them the names of keys and users, which
+/// may have anything in them.
+fn speaks_of_kms(code: &str, message: &str) -> bool {
+    const PERFORM: &str = "to perform: ";
+    if code.starts_with("KMS") {
+        return true;
+    }
+    // "User: ARN is not authorized to perform: kms:Decrypt on the resource ..."
+    if let Some((_, action)) = message.split_once(PERFORM) {
+        return action.trim_start().starts_with("kms:");
+    }
+    let says = |word: &str| {
+        let is_arn = word.starts_with("arn:") && word.split(':').nth(2) == Some("kms");
+        let is_error = word.starts_with("KMS") && word.ends_with("Exception");
+        is_arn || is_error || word.starts_with("kms:") || matches!(word, "KMS" | "AWSKMS")
+    };
+    let punctuation = |c: char| !c.is_ascii_alphanumeric();
+    message
+        .split_whitespace()
+        .any(|word| says(word.trim_matches(punctuation)))
+        // What KMS says to those who may not even know whether there is such a key.
+        || message.contains("customer master key")
 }
 
-fn kms_cause(message: &str) -> KmsCause {
+/// Whether the secret is scheduled for deletion: "You can't perform this operation on the secret because it was marked for
+/// deletion", and for a name that is to be created: "... because a secret with this name is already scheduled for deletion".
+/// That a secret cannot be deleted is something else. No name has a blank in it.
+fn speaks_of_deletion(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
+    [
+        "for deletion",
+        "marked deleted",
+        "marked as deleted",
+        "being deleted",
+    ]
+    .iter()
+    .any(|phrase| message.contains(phrase))
+}
+
+fn kms_cause(code: &str, message: &str) -> KmsCause {
+    let message: String = format!("{code} {message}")
+        .to_ascii_lowercase()
+        .split_whitespace()
+        // The names of keys may say anything.
+        .filter(|word| !word.trim_end_matches(':').contains(['/', ':']))
+        .map(|word| format!("{word} "))
+        .collect();
     let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
     if says(&["not allowed", "not authorized", "access denied", "accessdenied"]) {
         KmsCause::Denied
     } else if says(&["pending deletion", "pendingdeletion"]) {
         KmsCause::PendingDeletion
-    } else if says(&["disabled"]) {
+    } else if says(&["disabled", "not enabled", "isn't enabled"]) {
         KmsCause::Disabled
     } else if says(&[
         "not found",
@@ -382,10 +424,14 @@ fn kms_cause(message: &str) -> KmsCause {
 /// their first line.
 pub(crate) fn cleaned(message: &str, secret: &[&str]) -> String {
     const LONGEST: usize = 400;
-    let mut line = message.lines().next().unwrap_or_default().trim().to_owned();
+    // A secret may have more than one line.
+    let mut message = Cow::Borrowed(message);
     for secret in secret.iter().filter(|secret| !secret.is_empty()) {
-        line = line.replace(secret, "…");
+        if message.contains(secret) {
+            message = Cow::Owned(message.replace(secret, "…"));
+        }
     }
+    let line = message.lines().next().unwrap_or_default().trim();
     line.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
 }
 
@@ -432,4 +478,78 @@ fn element<'a>(xml: &'a str, tag: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{tag}>"))?;
     let (text, _) = rest.split_once(&format!("</{tag}>"))?;
     Some(text.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(code: &str, message: &str) -> Kind {
+        kind_of(code, message, None)
+    }
+
+    #[test]
+    fn the_names_in_a_refusal_do_not_say_why_it_was_refused() {
+        let denied = |what: &str, why: &str| {
+            format!(
+                "User: arn:aws:iam::123456789012:user/kms is not authorized to perform: {what} on resource: \
+                 arn:aws:secretsmanager:us-east-2:123456789012:secret:my-kms-key-AbCdEf because {why}"
+            )
+        };
+        let policy = "no identity-based policy allows the secretsmanager:GetSecretValue action";
+        for (code, message, expected) in [
+            ("AccessDeniedException", denied("secretsmanager:GetSecretValue", policy), Kind::Denied),
+            (
+                "AccessDeniedException",
+                denied("kms:Decrypt", "no identity-based policy allows the kms:Decrypt action"),
+                Kind::Kms(KmsCause::Denied),
+            ),
+            (
+                "AccessDeniedException",
+                "Access to kms-backup-KMS is not allowed".to_owned(),
+                Kind::Denied,
+            ),
+            (
+                "AccessDeniedException",
+                "The ciphertext refers to a customer master key that does not exist, does not exist in this region, \
+                 or you are not allowed to access."
+                    .to_owned(),
+                Kind::Kms(KmsCause::Denied),
+            ),
+            (
+                "ResourceNotFoundException",
+                "Secrets Manager can't find the specified secret: my-kms-key".to_owned(),
+                Kind::NotFound,
+            ),
+            (
+                "InvalidRequestException",
+                "You can't perform this operation on the secret kms because it was marked for deletion.".to_owned(),
+                Kind::Scheduled,
+            ),
+            (
+                "InvalidRequestException",
+                "You can't change the secret deleted-kms-key in this way.".to_owned(),
+                Kind::Other,
+            ),
+            (
+                "InvalidRequestException",
+                "You can't delete secret key that still has replica regions eu-west-1.".to_owned(),
+                Kind::Other,
+            ),
+            (
+                "EncryptionFailure",
+                "The key alias/not-disabled or arn:aws:kms:us-east-2:1:alias/disabled is no key.".to_owned(),
+                Kind::Kms(KmsCause::Unknown),
+            ),
+        ] {
+            assert_eq!(kind(code, &message), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_secret_of_many_lines_is_not_quoted_either() {
+        let message = "the value 'first line\nsecond line' is too long\nand more";
+        let cleaned = cleaned(message, &["first line\nsecond line"]);
+        assert_eq!(cleaned, "the value '…' is too long");
+    }
 }

@@ -37,6 +37,7 @@ mod connect;
 mod credentials;
 mod endpoint;
 mod failure;
+mod listing;
 mod remembered;
 mod store;
 mod transport;

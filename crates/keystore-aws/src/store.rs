@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::attempt::{Pauses, Service};
 use crate::connect::{self, Parts};
 use crate::failure::{Call, Cause, Failure, Kind};
+use crate::listing::{Listing, READ_AHEAD};
 use crate::remembered::Remembered;
 use crate::{Config, ConnectError};
 
@@ -30,14 +31,24 @@ pub struct AwsStore {
     region: String,
     kmskey: Option<String>,
     remembered: Mutex<Memory>,
+    /// The names that were read last.
+    listing: Mutex<Listing>,
 }
 
 /// What this process has done and seen.
 #[derive(Debug)]
 struct Memory {
     created: Remembered<Monotonic>,
-    deleted: Remembered<Monotonic>,
+    deleted: Remembered<Deleted>,
     versions: Remembered<String>,
+}
+
+/// That this process has had a secret deleted for good.
+#[derive(Debug)]
+struct Deleted {
+    at: Monotonic,
+    /// Whether the service has said so.
+    certain: bool,
 }
 
 impl AwsStore {
@@ -63,6 +74,7 @@ impl AwsStore {
                 deleted: Remembered::new(REMEMBERED),
                 versions: Remembered::new(REMEMBERED),
             }),
+            listing: Mutex::default(),
         };
         match store.probe(store.service.patience).await {
             Ok(()) => Ok(store),
@@ -93,6 +105,7 @@ impl AwsStore {
                 | Kind::Unavailable { .. }
                 | Kind::Outdated
                 | Kind::AuthFailed
+                | Kind::Another
                 | Kind::Other => Err(self.error(failure, Call::Get, None)),
             },
         }
@@ -109,16 +122,7 @@ impl AwsStore {
         if answer.name() == Some(name.as_str()) {
             return Ok(answer);
         }
-        // The service takes a part of an ARN for a name at times: `key` for the secret `key-abc123`.
-        tracing::error!(
-            key = %name,
-            answered = answer.name().unwrap_or("no name"),
-            "AWS Secrets Manager answered with another secret than was asked for; it is not used"
-        );
-        Err(Failure {
-            kind: Kind::NotFound,
-            text: "the service answered with another secret".to_owned(),
-        })
+        Err(another(answer.name()))
     }
 
     /// Reads what is stored after a create that may have happened.
@@ -128,9 +132,25 @@ impl AwsStore {
         value: &SecretBytes,
         deadline: Deadline,
     ) -> Result<bool, StoreError> {
-        match self.read(name, deadline).await {
-            Ok(answer) => Ok(value_of(answer)?.ct_eq(value)),
-            Err(failure) => Err(StoreError::Backend {
+        let mut pauses = Pauses::new(&self.service.patience);
+        let until = Instant::now() + UNTIL_VISIBLE;
+        loop {
+            let failure = match self.read(name, deadline).await {
+                Ok(answer) => {
+                    let version = answer.version_id().map(str::to_owned);
+                    let is_ours = value_of(answer)?.ct_eq(value);
+                    if is_ours {
+                        self.note_created(name, version);
+                    }
+                    return Ok(is_ours);
+                }
+                Err(failure) => failure,
+            };
+            // It exists, so it will be seen: not everywhere at once.
+            if failure.kind == Kind::NotFound && pauses.pause(left_until(until, deadline)).await {
+                continue;
+            }
+            return Err(StoreError::Backend {
                 store: self.to_string(),
                 source: Cause(format!(
                     "whether {name} was created is unknown: an attempt was not answered, the next said that it exists, \
@@ -138,7 +158,22 @@ impl AwsStore {
                     failure.text
                 ))
                 .into(),
-            }),
+            });
+        }
+    }
+
+    /// Fails if the service takes the name of the secret that is to be deleted for another one's. It may, of a name that looks
+    /// like the end of an ARN, and what is deleted is lost.
+    async fn make_sure_of(&self, name: &EntryName, deadline: Deadline) -> Result<(), StoreError> {
+        if !looks_like_an_arn(name.as_str()) {
+            return Ok(());
+        }
+        match self.read(name, deadline).await {
+            Err(failure) if failure.kind == Kind::Another => {
+                Err(self.error(failure, Call::Delete, Some(name)))
+            }
+            // Whatever else it says, it does not speak of another one.
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 
@@ -195,7 +230,24 @@ impl AwsStore {
         self.memory()
             .deleted
             .get(name)
-            .is_some_and(|deleted| now.since(*deleted) < LEAVING)
+            .is_some_and(|deleted| deleted.certain && now.since(deleted.at) < LEAVING)
+    }
+
+    fn note_created(&self, name: &EntryName, version: Option<String>) {
+        let now = self.clock.monotonic();
+        let mut memory = self.memory();
+        memory.deleted.forget(name);
+        memory.created.note(name, now);
+        match version {
+            Some(version) => drop(memory.versions.note(name, version)),
+            None => memory.versions.forget(name),
+        }
+        drop(memory);
+        self.listing().change();
+    }
+
+    fn listing(&self) -> MutexGuard<'_, Listing> {
+        self.listing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -235,14 +287,7 @@ impl KeyStore for AwsStore {
                     created.name().unwrap_or("nothing")
                 )),
                 Ok(created) => {
-                    let now = self.clock.monotonic();
-                    let mut memory = self.memory();
-                    memory.deleted.forget(name);
-                    memory.created.note(name, now);
-                    match created.version_id() {
-                        Some(version) => drop(memory.versions.note(name, version.to_owned())),
-                        None => memory.versions.forget(name),
-                    }
+                    self.note_created(name, created.version_id);
                     return Ok(());
                 }
                 Err(failure) => failure,
@@ -309,11 +354,7 @@ impl KeyStore for AwsStore {
                 }
                 // What was just created is not to be seen everywhere yet.
                 Err(failure) if failure.kind == Kind::NotFound => {
-                    let left = new_until.map_or(Duration::ZERO, |until| {
-                        until
-                            .saturating_duration_since(Instant::now())
-                            .min(deadline.left())
-                    });
+                    let left = new_until.map_or(Duration::ZERO, |until| left_until(until, deadline));
                     if !pauses.pause(left).await {
                         return Err(StoreError::NotFound);
                     }
@@ -331,15 +372,20 @@ impl KeyStore for AwsStore {
             .delete_secret()
             .secret_id(name.as_str())
             .force_delete_without_recovery(true);
+        self.make_sure_of(name, attempts.deadline()).await?;
         let mut may_have_happened = false;
         loop {
-            let Err(failure) = attempts.once("", request.clone().send()).await else {
-                self.note_deleted(name);
-                return Ok(());
+            let failure = match attempts.once("", request.clone().send()).await {
+                Ok(deleted) if deleted.name() != Some(name.as_str()) => another(deleted.name()),
+                Ok(_) => {
+                    self.note_deleted(name, true);
+                    return Ok(());
+                }
+                Err(failure) => failure,
             };
             if failure.may_have_arrived() {
                 may_have_happened = true;
-                self.note_deleted(name);
+                self.note_deleted(name, false);
             }
             if failure.kind == Kind::NotFound && may_have_happened {
                 return Ok(());
@@ -359,6 +405,12 @@ impl KeyStore for AwsStore {
         if !could_begin_a_name(prefix) {
             return Ok(Page::default());
         }
+        if let Some(after) = after
+            && let Some(page) = self.listing().page(prefix, after, limit, self.clock.monotonic())
+        {
+            return Ok(page);
+        }
+        let changes = self.listing().changes();
         let deadline = Deadline::of(&self.service.patience);
         let filter = Filter::builder()
             .key(FilterNameStringType::Name)
@@ -370,7 +422,7 @@ impl KeyStore for AwsStore {
             .list_secrets()
             .max_results(MOST_A_PAGE)
             .set_filters((!prefix.is_empty()).then(|| vec![filter]));
-        let mut pager = Pager::new(prefix, after, limit);
+        let mut pager = Pager::new(prefix, after, limit.max(READ_AHEAD));
         let mut token: Option<String> = None;
         for _ in 0..MOST_PAGES {
             let page = self
@@ -386,7 +438,10 @@ impl KeyStore for AwsStore {
             }
             let next = page.next_token.filter(|token| !token.is_empty());
             match next {
-                None => return Ok(pager.finish()),
+                None => {
+                    let read = (self.clock.monotonic(), changes);
+                    return Ok(self.listing().keep(prefix, after, pager.finish(), limit, read));
+                }
                 Some(_) if next == token => return Err(self.endless()),
                 Some(_) => token = next,
             }
@@ -409,12 +464,14 @@ impl KeyStore for AwsStore {
 }
 
 impl AwsStore {
-    fn note_deleted(&self, name: &EntryName) {
-        let now = self.clock.monotonic();
+    fn note_deleted(&self, name: &EntryName, certain: bool) {
+        let at = self.clock.monotonic();
         let mut memory = self.memory();
         memory.created.forget(name);
         memory.versions.forget(name);
-        memory.deleted.note(name, now);
+        memory.deleted.note(name, Deleted { at, certain });
+        drop(memory);
+        self.listing().change();
     }
 
     fn endless(&self) -> StoreError {
@@ -450,6 +507,30 @@ fn value_of(answer: GetSecretValueOutput) -> Result<SecretBytes, StoreError> {
             reason: "the secret has no value".to_owned(),
         }),
     }
+}
+
+/// The service has answered for another secret. That does not say that there is none of the name.
+fn another(answered: Option<&str>) -> Failure {
+    Failure {
+        kind: Kind::Another,
+        text: format!(
+            "the service answered for another secret, {}, than it was asked for; its answer is not used",
+            answered.unwrap_or("one without a name")
+        ),
+    }
+}
+
+/// What is left of the time in which something has to be seen.
+fn left_until(until: Instant, deadline: Deadline) -> Duration {
+    until
+        .saturating_duration_since(Instant::now())
+        .min(deadline.left())
+}
+
+/// Whether a name ends like the ARN of another one: `key-AbCdEf` like that of `key`.
+fn looks_like_an_arn(name: &str) -> bool {
+    name.rsplit_once('-')
+        .is_some_and(|(_, end)| end.len() == 6 && end.bytes().all(|b| b.is_ascii_alphanumeric()))
 }
 
 /// Whether a key's name may start so. What it may not is no filter that the service would take.

@@ -238,8 +238,8 @@ async fn a_ping_tells_a_service_in_trouble_from_one_that_answers() {
 async fn nothing_takes_longer_than_it_may() {
     let fake = Fake::start(|_| Reply::Silence).await;
     let patience = Patience {
-        attempt: Duration::from_millis(200),
-        operation: Duration::from_millis(500),
+        attempt: Duration::from_millis(800),
+        operation: Duration::from_secs(2),
         ..SHORT
     };
     let store = connect(Config {
@@ -263,7 +263,7 @@ async fn nothing_takes_longer_than_it_may() {
     );
     // Three operations; a slow machine gets some time on top.
     assert!(
-        began.elapsed() < 3 * patience.operation + Duration::from_secs(3),
+        began.elapsed() < 3 * patience.operation + Duration::from_secs(10),
         "{:?}",
         began.elapsed()
     );
@@ -327,6 +327,33 @@ async fn a_create_in_doubt_is_looked_into() {
         asked[0].body["ClientRequestToken"],
         asked[1].body["ClientRequestToken"]
     );
+}
+
+#[tokio::test]
+async fn what_a_create_in_doubt_has_made_is_waited_for_and_known_as_new() {
+    // It exists, and then is not to be seen everywhere yet: neither for the create, nor for who reads after it.
+    let (mut creates, mut reads) = (0, 0);
+    let fake = Fake::start(move |asked| match asked.operation.as_str() {
+        "CreateSecret" => {
+            creates += 1;
+            match creates {
+                1 => Reply::Nothing,
+                _ => refusal("ResourceExistsException", "The secret already exists."),
+            }
+        }
+        _ => {
+            reads += 1;
+            match reads {
+                1 | 2 | 4 => not_found(),
+                _ => a_secret("key", "value"),
+            }
+        }
+    })
+    .await;
+    let store = fake.connect().await;
+    store.create(&name("key"), &secret("value")).await.unwrap();
+    let entry = store.get(&name("key")).await.unwrap();
+    assert_eq!(entry.value.expose_secret(), b"value");
 }
 
 #[tokio::test]
@@ -406,6 +433,24 @@ async fn what_this_process_has_deleted_is_gone_although_it_is_on_its_way_out() {
 
     // Later it is another's doing.
     clock.advance(Duration::from_secs(60));
+    let read = store.get(&name("key")).await;
+    assert!(matches!(read, Err(StoreError::Disabled { .. })), "{read:?}");
+}
+
+#[tokio::test]
+async fn what_perhaps_was_not_deleted_is_not_said_to_be_gone() {
+    // The deletion is not answered, and another has scheduled the secret: it can be had back.
+    let fake = Fake::start(|asked| match asked.operation.as_str() {
+        "DeleteSecret" => Reply::Nothing,
+        _ => refusal("InvalidRequestException", MARKED),
+    })
+    .await;
+    let store = fake.connect().await;
+    let deleted = store.delete(&name("key")).await;
+    assert!(
+        matches!(deleted, Err(StoreError::Unreachable { .. })),
+        "{deleted:?}"
+    );
     let read = store.get(&name("key")).await;
     assert!(matches!(read, Err(StoreError::Disabled { .. })), "{read:?}");
 }
@@ -645,29 +690,59 @@ async fn more_than_ten_thousand_names_are_each_listed_once() {
         }
         success(page)
     };
-    let fake = Fake::start(listed).await;
-    let store = connect(Config {
-        patience: Patience::default(),
-        ..fake.config()
+    let fake = Fake::start(move |asked| match asked.operation.as_str() {
+        "ListSecrets" => listed(asked),
+        "DeleteSecret" => success(json!({ "Name": "other" })),
+        _ => not_found(),
     })
-    .await
-    .unwrap();
+    .await;
+    // As long as a slow machine takes for so many.
+    let patience = Patience {
+        operation: Duration::from_secs(60),
+        ..SHORT
+    };
+    let config = Config {
+        patience,
+        ..fake.config()
+    };
+    let clock = Arc::new(ManualClock::default());
+    let store = AwsStore::connect(config, Arc::clone(&clock) as _).await.unwrap();
+    let expected: Vec<EntryName> = (0..NAMES).map(|i| name(&format!("key-{i:05}"))).collect();
+    let once = NAMES.div_ceil(100);
+    let nothing = async || ();
+    let later = async || clock.advance(Duration::from_secs(10));
+    let changed = async || store.delete(&name("other")).await.unwrap();
+    let whole = list_all(&store, nothing).await;
+    assert!(whole == expected, "{} names", whole.len());
+    assert_eq!(
+        fake.asked().len(),
+        once,
+        "pages that follow are read with the first"
+    );
+
+    // Each page is read anew where the earlier reading is old, or this process has changed something.
+    let aged = list_all(&store, later).await;
+    assert!(aged == expected, "{} names", aged.len());
+    assert_eq!(fake.asked().len(), 4 * once);
+    let changing = list_all(&store, changed).await;
+    assert!(changing == expected, "{} names", changing.len());
+    assert_eq!(fake.asked().len(), 7 * once + 2);
+}
+
+/// Lists every name, with something that happens between two pages.
+async fn list_all(store: &AwsStore, mut between: impl AsyncFnMut()) -> Vec<EntryName> {
     let mut found: Vec<EntryName> = Vec::new();
     let mut after = None;
     loop {
-        let page = store
-            .list("", after.as_ref(), NonZeroUsize::new(4000).unwrap())
-            .await
-            .unwrap();
+        let limit = NonZeroUsize::new(4000).unwrap();
+        let page = store.list("", after.as_ref(), limit).await.unwrap();
         found.extend(page.names);
         after = page.next;
         if after.is_none() {
-            break;
+            return found;
         }
+        between().await;
     }
-    let expected: Vec<EntryName> = (0..NAMES).map(|i| name(&format!("key-{i:05}"))).collect();
-    assert!(found == expected, "{} names", found.len());
-    assert_eq!(fake.asked().len(), 3 * NAMES.div_ceil(100));
 }
 
 #[tokio::test]
@@ -704,12 +779,49 @@ async fn a_page_of_a_list_that_fails_is_asked_for_again_and_not_all_of_it() {
 async fn another_secret_is_never_taken_for_the_key() {
     let (log, _guard) = Log::capture();
     // A name that looks like the end of an ARN: the service may take `key` and six characters for the secret `key`.
-    let fake = Fake::start(|_| a_secret("key", "another key's value")).await;
+    let fake = Fake::start(|asked| match asked.operation.as_str() {
+        "GetSecretValue" => a_secret("key", "another key's value"),
+        _ => success(json!({ "Name": "key" })),
+    })
+    .await;
     let store = fake.connect().await;
-    let read = store.get(&name("key-abc123")).await;
-    assert!(matches!(read, Err(StoreError::NotFound)), "{read:?}");
-    assert!(log.text().contains("key-abc123"), "{}", log.text());
-    assert!(!log.text().contains("another key's value"), "{}", log.text());
+    // Nor is it proof that there is none of the name.
+    let error = store.get(&name("key-abc123")).await.map(drop).unwrap_err();
+    assert!(matches!(error, StoreError::Backend { .. }), "{error:?}");
+    let told = format!("{} {error:?} {}", chain(&error), log.text());
+    assert!(told.contains("another secret, key,"), "{told}");
+    assert!(!told.contains("another key's value"), "{told}");
+
+    // What is deleted is lost, so it is looked at before.
+    let deleted = store.delete(&name("key-abc123")).await;
+    assert!(matches!(deleted, Err(StoreError::Backend { .. })), "{deleted:?}");
+    assert!(
+        fake.asked()
+            .iter()
+            .all(|asked| asked.operation == "GetSecretValue")
+    );
+    // Where the name does not look so, the answer says it.
+    let deleted = store.delete(&name("other")).await;
+    assert!(matches!(deleted, Err(StoreError::Backend { .. })), "{deleted:?}");
+}
+
+#[tokio::test]
+async fn a_name_that_looks_like_the_end_of_an_arn_can_be_deleted() {
+    let reads: [Says; 4] = [
+        || a_secret("key-abc123", "value"),
+        not_found,
+        || refusal("AccessDeniedException", "You may not read that."),
+        || refusal("DecryptionFailure", "The KMS key is disabled"),
+    ];
+    for read in reads {
+        let fake = Fake::start(move |asked| match asked.operation.as_str() {
+            "GetSecretValue" => read(),
+            _ => success(json!({ "Name": "key-abc123" })),
+        })
+        .await;
+        fake.connect().await.delete(&name("key-abc123")).await.unwrap();
+        assert_eq!(fake.asked().len(), 2);
+    }
 }
 
 #[tokio::test]
