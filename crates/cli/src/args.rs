@@ -32,18 +32,11 @@ pub(crate) enum Parsed {
 /// Reads the command line, the program's own name first.
 pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Failure> {
     let mut words = words.into_iter();
-    let program = words.next().unwrap_or_default();
-    let program = Path::new(&program)
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or("kes")
-        .to_owned();
+    let mut command = command(words.next());
     let words = words
         .map(OsString::into_string)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|word| Failure::Usage(format!("argument '{}' is not UTF-8", word.to_string_lossy())))?;
-    let mut command = Cli::command().name(program.clone()).bin_name(program);
-    command.build();
 
     match normal::normalize(&command, words)? {
         normal::Line::Help(path) => Ok(Parsed::Help(help_of(&command, &path))),
@@ -56,6 +49,28 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed,
                 .map_err(|error| Failure::Usage(one_line(&error, &path)))
         }
     }
+}
+
+/// The help of the command at `path`, for a command line that clap takes but that asks for nothing.
+pub(crate) fn help(path: &[&str]) -> String {
+    let command = command(std::env::args_os().next());
+    help_of(
+        &command,
+        &path.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    )
+}
+
+/// The definition of the command line of a program that was called by this name.
+fn command(program: Option<OsString>) -> Command {
+    let program = program.unwrap_or_default();
+    let program = Path::new(&program)
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or("kes")
+        .to_owned();
+    let mut command = Cli::command().name(program.clone()).bin_name(program);
+    command.build();
+    command
 }
 
 fn help_of(command: &Command, path: &[String]) -> String {

@@ -5,6 +5,7 @@ mod identity_new;
 mod init;
 mod key;
 mod list;
+mod log;
 mod migrate;
 mod offline;
 mod policy;
@@ -13,7 +14,9 @@ mod status;
 mod store;
 mod timestamp;
 
-use crate::args::{Cli, IdentityCommand, ToolCommand, ToolIdentityCommand, TopCommand};
+use crate::args::{
+    AuditCommand, Cli, IdentityCommand, LogCommand, ToolCommand, ToolIdentityCommand, TopCommand,
+};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::version;
@@ -42,6 +45,17 @@ pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
         Some(TopCommand::Server(args)) => server::run(args, context),
         Some(TopCommand::Ls(args)) => list::run(args, context),
         Some(TopCommand::Key { command }) => key::run(command, context),
+        Some(TopCommand::Log { args, command: None }) => log::run(args, context),
+        Some(TopCommand::Log {
+            command: Some(LogCommand::Trace(args)),
+            ..
+        }) => log::trace(args, context),
+        Some(TopCommand::Audit {
+            command: AuditCommand::Trace { json, connection },
+        }) => {
+            context.deprecated("kes audit trace", "use kes log");
+            log::show(log::Log::Audit, json, &connection, context)
+        }
         Some(TopCommand::Policy { command }) => policy::run(command, context),
         Some(TopCommand::Identity {
             command: Some(command),
@@ -116,7 +130,7 @@ pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
                 identity::of(&args, context)
             }
         },
-        Some(TopCommand::Log | TopCommand::Metric) | None => {
+        Some(TopCommand::Metric) | None => {
             unreachable!("the argument parser answers for commands that are not built")
         }
     }

@@ -190,7 +190,7 @@ pub(crate) fn block_on_explained<T>(work: impl Future<Output = anyhow::Result<T>
 const NO_ROUTE: &[&str] = &["not found", "404 page not found"];
 
 /// Adds to an error what the user can do about it.
-fn explain(error: Error) -> anyhow::Error {
+pub(crate) fn explain(error: Error) -> anyhow::Error {
     match error {
         Error::Api { status: 403, message } => anyhow!("{message} (prohibited by policy)"),
         Error::Api { status: 404, message } if NO_ROUTE.contains(&message.as_str()) => anyhow!(

@@ -9,6 +9,7 @@ mod context;
 mod environment;
 mod failure;
 mod files;
+mod following;
 mod memory;
 mod output;
 mod password;

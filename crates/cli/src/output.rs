@@ -137,6 +137,12 @@ impl std::fmt::Debug for Output {
     }
 }
 
+/// `text` of someone else on one line and without what could move a terminal's cursor.
+pub(crate) fn harmless(text: &str) -> String {
+    let harmless = |c: char| if c.is_control() { ' ' } else { c };
+    text.trim_end().chars().map(harmless).collect()
+}
+
 /// Writes to the standard error output. There is nowhere to complain when that fails.
 pub(crate) fn to_stderr(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());

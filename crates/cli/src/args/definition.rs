@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::inspection::PolicyCommand;
+use super::inspection::{AuditCommand, LogArgs, LogCommand, PolicyCommand};
 use super::stores::{InitArgs, MigrateArgs, StoreCommand};
 use crate::output::ColorWhen;
 
@@ -57,8 +57,14 @@ pub(crate) enum TopCommand {
         #[command(subcommand)]
         command: Option<IdentityCommand>,
     },
-    /// Follow the server's logs (not built yet).
-    Log,
+    /// Follow the audit log or the error log of a server.
+    #[command(args_conflicts_with_subcommands = true)]
+    Log {
+        #[command(flatten)]
+        args: LogArgs,
+        #[command(subcommand)]
+        command: Option<LogCommand>,
+    },
     /// Show the state of the server.
     Status(StatusArgs),
     /// Look after a key store that the server keeps itself.
@@ -72,6 +78,11 @@ pub(crate) enum TopCommand {
     Migrate(MigrateArgs),
     /// Say how to update this program.
     Update(UpdateArgs),
+    #[command(hide = true)]
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     #[command(hide = true)]
     Tool {
         #[command(subcommand)]

@@ -1,8 +1,8 @@
 //! The commands that look into a server, and their options.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
-use super::definition::{Color, KeyOptions};
+use super::definition::{Color, Connection, KeyOptions};
 
 /// Sub-commands of `kes policy`.
 #[derive(Debug, Subcommand)]
@@ -35,5 +35,53 @@ pub(crate) enum PolicyCommand {
         pattern: Option<String>,
         #[command(flatten)]
         options: KeyOptions,
+    },
+}
+
+/// Options of `kes log`.
+#[derive(Args, Debug)]
+pub(crate) struct LogArgs {
+    /// Follow the audit log. This is the default.
+    #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub(crate) audit: Option<bool>,
+    /// Follow the error log.
+    #[arg(long)]
+    pub(crate) error: bool,
+    /// Print JSON, one event a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) color: Color,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+/// Sub-commands that `kes log` had until 2022.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    #[command(hide = true)]
+    Trace(LogTraceArgs),
+}
+
+/// Options of `kes log trace`.
+#[derive(Args, Debug)]
+pub(crate) struct LogTraceArgs {
+    #[arg(long = "type", value_parser = ["audit", "error"], default_value = "audit")]
+    pub(crate) kind: String,
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+/// Sub-commands that `kes audit` had until 2020.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    #[command(hide = true)]
+    Trace {
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        connection: Connection,
     },
 }

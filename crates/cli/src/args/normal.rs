@@ -1,12 +1,14 @@
 //! Brings a command line of any year into the form `PROGRAM COMMAND… --option=value… -- ARGUMENT…`.
 
+use std::any::TypeId;
+
 use clap::{Arg, ArgAction, Command};
 
 use super::with_hint;
 use crate::failure::Failure;
 
 /// Commands that have their place but no code yet.
-const UNBUILT: &[&[&str]] = &[&["log"], &["metric"], &["audit"]];
+const UNBUILT: &[&[&str]] = &[&["metric"]];
 
 /// Commands of former years whose server side is gone, and what takes their place.
 const REMOVED: &[(&[&str], &str)] = &[
@@ -86,12 +88,9 @@ pub(super) fn normalize(root: &Command, words: Vec<String>) -> Result<Line, Fail
         }
         let value = match (option.kind, value) {
             (Kind::Bool, None) => Value::Bool(true),
-            (Kind::Bool, Some(text)) => Value::Bool(parse_bool(text).ok_or_else(|| {
-                reader.fail(&format!(
-                    "invalid value '{text}' for '--{}': want true or false",
-                    option.name
-                ))
-            })?),
+            (Kind::Choice, None) => Value::Text(true.to_string()),
+            (Kind::Bool, Some(text)) => Value::Bool(reader.choice(&option, text)?),
+            (Kind::Choice, Some(text)) => Value::Text(reader.choice(&option, text)?.to_string()),
             (_, Some(text)) => Value::Text(text.to_owned()),
             (Kind::Optional, None) => {
                 Value::Text(words.next_if(|next| !next.starts_with('-')).unwrap_or_default())
@@ -124,6 +123,8 @@ fn absent(program: &str, words: &[String]) -> Option<String> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Bool,
+    /// The same, and it matters whether it was given.
+    Choice,
     /// The last one counts.
     Scalar,
     /// All of them count.
@@ -143,6 +144,7 @@ impl Known {
         let kind = match arg.get_action() {
             ArgAction::SetTrue | ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong => Kind::Bool,
             ArgAction::Append => Kind::List,
+            _ if arg.get_value_parser().type_id() == TypeId::of::<bool>() => Kind::Choice,
             _ if arg.get_num_args().is_some_and(|range| range.min_values() == 0) => Kind::Optional,
             _ => Kind::Scalar,
         };
@@ -173,6 +175,16 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// Reads the value of an option that is there or not.
+    fn choice(&self, option: &Known, text: &str) -> Result<bool, Failure> {
+        parse_bool(text).ok_or_else(|| {
+            self.fail(&format!(
+                "invalid value '{text}' for '--{}': want true or false",
+                option.name
+            ))
+        })
+    }
+
     /// Takes a word that is no option: the name of a sub-command, or an argument.
     fn argument(&mut self, word: String) -> Result<(), Failure> {
         if self.arguments.is_empty()
@@ -186,7 +198,7 @@ impl Reader<'_> {
             self.command = found;
             return Ok(());
         }
-        if self.command.has_subcommands() && self.command.get_positionals().next().is_none() {
+        if self.is_group() {
             return Err(self.fail(&format!("unknown command '{word}'")));
         }
         // clap would take a second argument for a sub-command that conflicts with the first.
@@ -249,7 +261,7 @@ impl Reader<'_> {
             if rest.is_empty() || option.is_help() {
                 return Ok((option, None));
             }
-            if option.kind != Kind::Bool {
+            if !matches!(option.kind, Kind::Bool | Kind::Choice) {
                 return Ok((option, Some(rest)));
             }
             self.set(&option, Value::Bool(true));
@@ -265,9 +277,8 @@ impl Reader<'_> {
     }
 
     fn finish(self) -> Line {
-        let is_group = self.command.has_subcommands() && self.command.get_positionals().next().is_none();
         // `kes --version` is no group without a command.
-        if is_group && (self.options.is_empty() || !self.path.is_empty()) {
+        if self.is_group() && (self.options.is_empty() || !self.path.is_empty()) {
             return Line::Group(self.path);
         }
         let path = self.name();
@@ -283,6 +294,11 @@ impl Reader<'_> {
             words.extend(self.arguments);
         }
         Line::Run { words, path }
+    }
+
+    /// Whether the command does nothing without one of its sub-commands.
+    fn is_group(&self) -> bool {
+        self.path.is_empty() || self.command.is_subcommand_required_set()
     }
 
     fn name(&self) -> String {

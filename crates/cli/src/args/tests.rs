@@ -254,6 +254,46 @@ fn errors_name_the_word_and_the_command_that_helps() {
 }
 
 #[test]
+fn it_is_known_whether_a_choice_was_made() {
+    let audit = |line: &[&str]| {
+        let line: Vec<_> = ["log"].iter().chain(line).copied().collect();
+        match parsed(&line).unwrap().command {
+            Some(TopCommand::Log { args, command: None }) => args.audit,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(audit(&[]), None);
+    assert_eq!(audit(&["--audit"]), Some(true));
+    assert_eq!(audit(&["-audit=on", "--json"]), Some(true));
+    assert_eq!(audit(&["--audit", "--audit=0"]), Some(false));
+    assert_eq!(
+        error(&["log", "--audit=maybe"]),
+        "invalid value 'maybe' for '--audit': want true or false; see 'kes log --help'"
+    );
+    assert_eq!(
+        error(&["log", "--audit", "true"]),
+        "unexpected argument 'true'; see 'kes log --help'"
+    );
+}
+
+#[test]
+fn logs_were_traced_once() {
+    for line in [
+        &["log", "trace"][..],
+        &["log", "trace", "-k", "--json", "--type", "error"],
+        &["log", "trace", "-type=audit"],
+        &["audit", "trace", "-json"],
+    ] {
+        assert!(parsed(line).is_ok(), "{line:?}: {:?}", parsed(line));
+    }
+    assert_eq!(
+        error(&["log", "trace", "--type=x"]),
+        "invalid value 'x' for '--type'; see 'kes log trace --help'"
+    );
+    assert!(error(&["audit"]).starts_with("group: "));
+}
+
+#[test]
 fn durations_have_days() {
     for line in [
         &["--expiry", "365d"][..],
@@ -303,10 +343,8 @@ fn commands_that_are_gone_name_what_takes_their_place() {
             "{message}"
         );
     }
-    for line in [&["log"][..], &["log", "trace"], &["metric"]] {
-        let message = error(line);
-        assert!(message.ends_with("is not built yet"), "{message}");
-    }
+    let message = error(&["metric"]);
+    assert!(message.ends_with("is not built yet"), "{message}");
 }
 
 #[test]

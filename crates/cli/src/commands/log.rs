@@ -8,11 +8,11 @@ use kes_config::duration;
 use kes_types::wire::{AuditEvent, AuditRequest};
 use time::macros::format_description;
 
-use crate::args::{self, Connection, LogArgs};
+use crate::args::{self, Connection, LogArgs, LogTraceArgs};
 use crate::connection::{client, explain};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::following::{Reader, follow};
+use crate::following::{follow, somebody_reads};
 use crate::output::{Output, harmless};
 
 /// One of a server's logs.
@@ -44,24 +44,44 @@ pub(crate) fn run(args: LogArgs, context: &mut Context<'_>) -> Outcome {
     show(log, json, &connection, context)
 }
 
+/// `kes log trace`, which printed JSON into a pipe.
+pub(crate) fn trace(args: LogTraceArgs, context: &mut Context<'_>) -> Outcome {
+    let LogTraceArgs {
+        kind,
+        json,
+        connection,
+    } = args;
+    let json = json || !context.output.is_terminal();
+    let log = if kind == "error" {
+        context.deprecated("kes log trace", "use kes log --error");
+        Log::Error
+    } else {
+        context.deprecated("kes log trace", "use kes log");
+        Log::Audit
+    };
+    show(log, json, &connection, context)
+}
+
 /// Shows what is logged from now on.
 pub(crate) fn show(log: Log, json: bool, connection: &Connection, context: &mut Context<'_>) -> Outcome {
     let client = client(connection, context)?;
     let output = &mut *context.output;
-    follow(async |reader| match log {
-        Log::Audit => show_audit(&client, json, reader, output).await,
-        Log::Error => show_errors(&client, json, reader, output).await,
+    follow(async {
+        match log {
+            Log::Audit => show_audit(&client, json, output).await,
+            Log::Error => show_errors(&client, json, output).await,
+        }
     })
 }
 
-async fn show_audit(client: &Client, json: bool, reader: &Reader, output: &mut Output) -> Outcome {
+async fn show_audit(client: &Client, json: bool, output: &mut Output) -> Outcome {
     let mut events = client.audit_log().await.map_err(explain)?;
     if !json {
-        let header = output.paint(Style::new().underline(), &HEADER);
+        let header = output.paint(Style::new().underline(), HEADER);
         output.line(&header)?;
     }
     while let Some(event) = events.next().await.map_err(explain)? {
-        reader.ready().await?;
+        somebody_reads().await?;
         if json {
             output.json(&event, false)?;
         } else {
@@ -72,10 +92,10 @@ async fn show_audit(client: &Client, json: bool, reader: &Reader, output: &mut O
     Ok(())
 }
 
-async fn show_errors(client: &Client, json: bool, reader: &Reader, output: &mut Output) -> Outcome {
+async fn show_errors(client: &Client, json: bool, output: &mut Output) -> Outcome {
     let mut events = client.error_log().await.map_err(explain)?;
     while let Some(event) = events.next().await.map_err(explain)? {
-        reader.ready().await?;
+        somebody_reads().await?;
         if json {
             output.json(&event, false)?;
         } else {
@@ -111,7 +131,13 @@ fn row(event: &AuditEvent, output: &Output) -> String {
         AnsiColor::Red
     };
     let status = output.paint(color.on_default(), &format!("{:<5}", response.code));
-    let known = |text: &str| if text.is_empty() { "<unknown>".to_owned() } else { harmless(text) };
+    let known = |text: &str| {
+        if text.is_empty() {
+            "<unknown>".to_owned()
+        } else {
+            harmless(text)
+        }
+    };
     let latency = duration::format(rounded(response.time));
     format!(
         "{time}  {status}   {:<20.20}  {:<15}  {:<30}  {latency}",
@@ -166,7 +192,10 @@ mod tests {
             shown,
             "23:30:01  200     3ecfcdf38fcbe141ae26  127.0.0.1        /v1/key/create/my-key           1.2ms"
         );
-        for column in ["3ecf", "127", "/v1", "1.2"].iter().zip(["Identity", "IP", "API", "Latency"]) {
+        for column in ["3ecf", "127", "/v1", "1.2"]
+            .iter()
+            .zip(["Identity", "IP", "API", "Latency"])
+        {
             assert_eq!(shown.find(column.0), HEADER.find(column.1), "{column:?}");
         }
 

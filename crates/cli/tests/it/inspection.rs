@@ -1,7 +1,14 @@
 //! The commands that look into a server: policies, identities, logs, metrics.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::net::sockopt::set_socket_send_buffer_size;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::daemon::{Daemon, client};
 use crate::kes::{Ran, succeed};
@@ -82,11 +89,31 @@ impl Place {
         client(self.path(), &self.variables_of(&self.user), line)
     }
 
+    /// A command that goes on until it is ended.
+    fn follow(&self, arguments: &[&str]) -> Daemon {
+        Daemon::spawn(self.command(arguments))
+    }
+
+    /// Follows the audit log, of which everything up to now has been read.
+    fn audit(&self) -> Daemon {
+        let log = self.follow(&["log"]);
+        assert_eq!(log.stdout_until("Time"), [HEADER]);
+        silent(&self.kes("ls up-to-here"));
+        log.stdout_until("/v1/key/list/up-to-here");
+        log
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = crate::kes::command(self.path(), arguments);
+        command.envs(self.variables()).stdin(Stdio::null());
+        command
+    }
+
     /// What a command shows on a terminal.
     fn shown(&self, arguments: &[&str]) -> String {
         let (terminal, side) = terminal::open();
-        let mut command = crate::kes::command(self.path(), arguments);
-        command.envs(self.variables()).stdout(side);
+        let mut command = self.command(arguments);
+        command.stdout(side);
         assert!(command.spawn().unwrap().wait().unwrap().success());
         drop(command);
         terminal.read_to_end().replace("\r\n", "\n")
@@ -195,4 +222,155 @@ fn identities_are_described_with_their_policy() {
         place.kes("identity ls").stdout,
         format!("Identity\n{}\n{}\n", both[0], both[1])
     );
+}
+
+const HEADER: &str =
+    "Time      Status  Identity              IP               API                             Latency";
+
+/// Ends a command that must have nothing more to say.
+fn end(followed: Daemon, signal: Signal) -> Option<i32> {
+    followed.signal(signal);
+    let (status, rest) = followed.wait();
+    assert!(rest.is_empty(), "{rest:?}");
+    status.code()
+}
+
+#[test]
+fn the_logs_are_shown_as_they_are_written() {
+    let place = Place::new();
+    let table = place.audit();
+    // The request that the other command begins with is in the log.
+    let json = place.follow(&["log", "--json", "--audit"]);
+    table.stdout_until("/v1/log/audit");
+    let errors = place.follow(&["log", "--error"]);
+    table.stdout_until("/v1/log/error");
+    let errors_json = place.follow(&["log", "--error", "--json", "--audit=false"]);
+    table.stdout_until("/v1/log/error");
+
+    silent(&place.kes("key create my-key"));
+    let admin = identity_of(place.path(), &place.admin);
+    let rows = table.stdout_until("/v1/key/create/my-key");
+    let row = rows.last().unwrap();
+    assert!(
+        row.contains(&format!(
+            "  200     {}  127.0.0.1        /v1/key/create/my-key           ",
+            &admin[..20]
+        )),
+        "{row}"
+    );
+    let events = json.stdout_until("/v1/key/create/my-key");
+    let event: serde_json::Value = serde_json::from_str(events.last().unwrap()).unwrap();
+    assert_eq!(
+        (
+            event["request"]["ip"].as_str(),
+            event["request"]["identity"].as_str()
+        ),
+        (Some("127.0.0.1"), Some(&*admin))
+    );
+    assert_eq!(event["response"]["code"], 200);
+    assert!(event["response"]["time"].as_u64().unwrap() > 1000, "{event}");
+
+    fs::write(place.path().join("config.yml"), "nonsense: true\n").unwrap();
+    place.server.signal(Signal::HUP);
+    errors.stdout_until("cannot reload");
+    let event = errors_json.stdout_until("cannot reload");
+    let event: serde_json::Value = serde_json::from_str(event.last().unwrap()).unwrap();
+    assert!(
+        event["message"].as_str().unwrap().contains("cannot reload"),
+        "{event}"
+    );
+
+    // Ctrl-C is how this ends; being ended is another thing.
+    assert_eq!(end(table, Signal::INT), Some(0));
+    assert_eq!(end(json, Signal::TERM), Some(1));
+    // So is a server that stops.
+    let Place {
+        server, dir: _dir, ..
+    } = place;
+    server.stop();
+    assert_eq!(errors.wait().0.code(), Some(0));
+}
+
+#[test]
+fn a_log_that_breaks_off_is_an_error() {
+    let Place {
+        dir, server, admin, ..
+    } = Place::new();
+    let variables = [
+        ("MINIO_KES_API_KEY", admin.as_str()),
+        ("MINIO_KES_SERVER", server.address()),
+        ("SSL_CERT_FILE", "public.crt"),
+    ];
+    let mut command = crate::kes::command(dir.path(), &["log"]);
+    command.envs(variables);
+    let log = Daemon::spawn(command);
+    log.stdout_until("Time");
+    let address = server.address().to_owned();
+    server.kill();
+    let error = log.stderr_until("Error: ");
+    assert!(error[0].contains(&address), "{error:?}");
+    assert_eq!(log.wait().0.code(), Some(1));
+}
+
+#[test]
+fn a_log_that_nobody_reads_ends() {
+    let place = Place::new();
+    let mut log = place
+        .command(&["log"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut header = String::new();
+    BufReader::new(log.stdout.take().unwrap())
+        .read_line(&mut header)
+        .unwrap();
+    assert_eq!(header.trim_end(), HEADER);
+    // Nothing is logged any more, and it ends all the same.
+    let output = log.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(0), vec![]));
+}
+
+#[test]
+fn a_log_whose_reader_is_slow_can_be_interrupted() {
+    let place = Place::new();
+    let other = place.audit();
+    let (_reader, writer) = UnixStream::pair().unwrap();
+    set_socket_send_buffer_size(&writer, 1).unwrap();
+    let mut log = place
+        .command(&["log", "--json"])
+        .stdout(OwnedFd::from(writer))
+        .spawn()
+        .unwrap();
+    other.stdout_until("/v1/log/audit");
+    for _ in 0..30 {
+        place.kes("ls");
+        other.stdout_until("/v1/key/list/");
+    }
+    kill_process(Pid::from_child(&log), Signal::INT).unwrap();
+    assert_eq!(log.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn logs_were_followed_by_other_names() {
+    let place = Place::new();
+    let table = place.audit();
+    let by_name = |line: &[&str], note: &str| {
+        let log = place.follow(line);
+        assert_eq!(log.stderr_until("deprecated"), [note]);
+        table.stdout_until("/v1/log/");
+        log
+    };
+    let json = by_name(&["log", "trace"], "deprecated: kes log trace: use kes log");
+    let rows = by_name(&["audit", "trace"], "deprecated: kes audit trace: use kes log");
+    silent(&place.kes("ls zzz"));
+    let event = json.stdout_until("/v1/key/list/zzz");
+    assert!(event.last().unwrap().starts_with("{\"time\":\""), "{event:?}");
+    assert_eq!(rows.stdout_until("/v1/key/list/zzz")[0], HEADER);
+
+    let errors = by_name(
+        &["log", "trace", "--type", "error"],
+        "deprecated: kes log trace: use kes log --error",
+    );
+    assert_eq!(end(errors, Signal::INT), Some(0));
 }

@@ -261,7 +261,8 @@ pub struct AuditRequest {
     /// Address of the client.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub ip: String,
-    /// HTTP method.
+    /// HTTP method. Servers before this one do not say it.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub method: String,
     /// Path of the request.
     pub path: String,
