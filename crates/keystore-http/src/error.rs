@@ -88,6 +88,9 @@ impl SendError {
         let cause = if spent.is_zero() {
             "no time was left for a request".to_owned()
         } else {
+            // Not to the nanosecond, as the rest of some longer time has it.
+            let spent = spent.as_micros().div_ceil(1000);
+            let spent = Duration::from_millis(u64::try_from(spent).unwrap_or(u64::MAX));
             format!("no answer within {spent:?}{}", place.through_proxy())
         };
         Self::new(Failure::Timeout, !spent.is_zero(), place, cause, None)
