@@ -167,7 +167,7 @@ impl Api {
     /// [`Self::call`] for what may be done twice: again after failures that may pass, until `deadline`.
     ///
     /// # Errors
-    /// The failure of the last attempt.
+    /// The failure of the last attempt that had its time.
     pub(crate) async fn repeat(
         &self,
         call: &Call<'_>,
@@ -175,11 +175,22 @@ impl Api {
         deadline: &Deadline,
     ) -> Result<Reply, ApiError> {
         let mut retry = Retry::new(patience);
+        let mut before = None;
         loop {
-            match self.call(call, deadline.attempt()).await {
-                Err(error) if retry.pause(deadline, error.again()).await => {}
-                answered => return answered,
+            let is_cut_short = deadline.left() < patience.attempt;
+            let error = match self.call(call, deadline.attempt()).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            // That there was too little time for the last attempt says less than what the one before has met.
+            let error = match before {
+                Some(before) if is_cut_short && error.is_timeout() => before,
+                _ => error,
+            };
+            if !retry.pause(deadline, error.again()).await {
+                return Err(error);
             }
+            before = Some(error);
         }
     }
 

@@ -169,6 +169,14 @@ impl ApiError {
         )
     }
 
+    /// Whether there was too little time.
+    pub(crate) fn is_timeout(&self) -> bool {
+        match &self.problem {
+            Problem::NoAnswer(error) => error.failure() == Failure::Timeout,
+            problem => matches!(problem, Problem::OutOfTime),
+        }
+    }
+
     /// Whether and when to try again what does no harm when it is done twice.
     pub(crate) fn again(&self) -> Again {
         match &self.problem {
