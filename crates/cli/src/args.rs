@@ -3,6 +3,7 @@
 //! Scripts of many years call this program, so it takes more than clap does: long options with one dash, boolean options
 //! with values, options whose value is optional. [`normal`] brings all of it into one canonical form, which clap then reads.
 
+mod configuration;
 mod definition;
 mod inspection;
 mod normal;
@@ -16,6 +17,7 @@ use clap::{Command, CommandFactory as _, FromArgMatches as _};
 
 use crate::failure::Failure;
 
+pub(crate) use configuration::*;
 pub(crate) use definition::*;
 pub(crate) use inspection::*;
 pub(crate) use stores::*;

@@ -1,5 +1,6 @@
 //! The commands.
 
+mod config;
 mod identity;
 mod identity_new;
 mod init;
@@ -109,6 +110,7 @@ pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
             subject: None,
         }) => identity::generate(context),
         Some(TopCommand::Status(args)) => status::run(args, context),
+        Some(TopCommand::Config { command }) => config::run(command, context),
         Some(TopCommand::Store { command }) => store::run(command, context),
         Some(TopCommand::Update(_)) => Err(no_update()),
         Some(TopCommand::Migrate(args)) => migrate::run(args, context),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::configuration::ConfigCommand;
 use super::inspection::{AuditCommand, LogArgs, LogCommand, PolicyCommand};
 use super::stores::{InitArgs, MigrateArgs, StoreCommand};
 use crate::output::ColorWhen;
@@ -74,6 +75,11 @@ pub(crate) enum TopCommand {
     },
     /// Show the server's metrics (not built yet).
     Metric,
+    /// Convert configuration files of older releases.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
     /// Copy keys between key stores.
     Migrate(MigrateArgs),
     /// Say how to update this program.
