@@ -11,7 +11,7 @@ use kes_types::ManualClock;
 use serde_json::json;
 use tokio::sync::Barrier;
 
-use crate::rig::{Place, VAULT, name, rule, secret};
+use crate::rig::{Place, connect_at, name, rule, secret, vault};
 
 const RACERS: usize = 20;
 
@@ -92,7 +92,7 @@ fn another(place: &Place<'static>) -> impl Fn() + Send + Sync + use<> {
     let (path, done) = (place.entry("x"), Once::new());
     move || {
         done.call_once(|| {
-            VAULT
+            vault()
                 .root("PUT", &path, json!({ "x": "another server's" }))
                 .unwrap();
         });
@@ -233,7 +233,7 @@ async fn whoever_creates_the_key_between_two_attempts_keeps_it() {
             } else {
                 members
             };
-            VAULT.root("PUT", &path, body).unwrap();
+            vault().root("PUT", &path, body).unwrap();
             Fault::Reset
         }));
         let created = store.create(&name("x"), &secret("ours")).await;
@@ -292,9 +292,7 @@ async fn a_revoked_token_does_not_make_a_create_fail() {
             endpoint: proxy.endpoint(),
             ..place.config()
         };
-        let store = VaultStore::connect(config, Arc::clone(&clock) as _)
-            .await
-            .unwrap();
+        let store = connect_at(config, Arc::clone(&clock) as _).await;
         let denied = json!({ "errors": ["permission denied"] }).to_string();
         let first = Mutex::new(None);
         proxy.set(move |request| {

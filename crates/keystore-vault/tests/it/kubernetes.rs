@@ -11,7 +11,8 @@ use kes_testkit::{Fault, FaultProxy};
 use kes_types::{Clock, ManualClock, SystemClock};
 use serde_json::{Value, json};
 
-use crate::peer::{Mounts, is_login, name, revoke_tokens, root, secret, vault};
+use crate::mounts::{Mounts, is_login, revoke_tokens, root};
+use crate::rig::{connect, connect_at, create_key, name, secret, vault};
 
 /// A Kubernetes, and a method of Vault that asks it.
 struct Cluster {
@@ -99,13 +100,8 @@ async fn a_service_account_logs_in_with_the_token_that_is_in_the_file_by_then() 
     });
     let clock = Arc::new(ManualClock::default());
     let config = cluster.config(&proxy.endpoint(), "kes", Jwt::File(file.clone()));
-    let store = VaultStore::connect(config, Arc::clone(&clock) as _)
-        .await
-        .expect("a login");
-    store
-        .create(&name("key"), &secret("value"))
-        .await
-        .expect("created");
+    let store = connect_at(config, Arc::clone(&clock) as _).await;
+    create_key(&store).await;
 
     let second = cluster.token("kes");
     fs::write(&file, &second).expect("a file");
@@ -122,9 +118,7 @@ async fn a_service_account_logs_in_with_the_token_that_is_in_the_file_by_then() 
 async fn literal_tokens_work(cluster: &Cluster) {
     let jwt = Jwt::Token(secret(&cluster.token("kes")));
     let config = cluster.config(vault().endpoint(), "kes", jwt);
-    let store = VaultStore::connect(config, Arc::new(SystemClock))
-        .await
-        .expect("a login");
+    let store = connect(config).await;
     store.ping().await.expect("logged in");
 }
 

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use kes_keystore::{KeyStore as _, StoreError};
 use kes_keystore_vault::VaultStore;
 use kes_testkit::FaultProxy;
-use kes_types::SystemClock;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::peer::{Mounts, is_login, is_renewal, name, secret, vault};
+use crate::mounts::{Mounts, is_login, is_renewal};
+use crate::rig::{connect, name, secret, vault};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_minutes_with_tokens_that_last_ten_seconds_and_thirty_at_most_fail_no_request() {
@@ -20,8 +20,7 @@ async fn two_minutes_with_tokens_that_last_ten_seconds_and_thirty_at_most_fail_n
     let role = mounts.role(json!({ "token_ttl": "10s", "token_max_ttl": "30s" }));
     let proxy = FaultProxy::start(vault().endpoint());
     let config = mounts.config(&proxy.endpoint(), mounts.login(&role));
-    let store = VaultStore::connect(config, Arc::new(SystemClock)).await;
-    let store = Arc::new(store.expect("a login"));
+    let store = Arc::new(connect(config).await);
 
     let done = Arc::new(AtomicUsize::new(0));
     let mut workers = JoinSet::new();

@@ -15,12 +15,8 @@ use kes_types::{ManualClock, SystemClock};
 use serde_json::json;
 use tokio::time::interval;
 
-use crate::peer::{Mounts, Role, is_login, is_renewal, name, revoke_tokens, root, secret, text, vault, with};
-
-async fn connect(config: Config) -> VaultStore {
-    let connected = VaultStore::connect(config, Arc::new(SystemClock)).await;
-    connected.expect("a connection")
-}
+use crate::mounts::{Mounts, Role, is_login, is_renewal, revoke_tokens, root, text, with};
+use crate::rig::{connect, connect_at, create_key, name, secret, vault};
 
 /// Why there is no connection, in all its parts.
 async fn refusal(config: Config) -> String {
@@ -87,13 +83,8 @@ async fn a_secret_id_that_is_used_up_is_the_error_of_the_next_request() {
     let role = mounts.role(json!({ "secret_id_num_uses": 1, "token_ttl": "5m" }));
     let clock = Arc::new(ManualClock::default());
     let config = mounts.config(vault().endpoint(), mounts.login(&role));
-    let store = VaultStore::connect(config, Arc::clone(&clock) as _)
-        .await
-        .expect("one login");
-    store
-        .create(&name("key"), &secret("value"))
-        .await
-        .expect("created");
+    let store = connect_at(config, Arc::clone(&clock) as _).await;
+    create_key(&store).await;
 
     mounts.revoke_tokens();
     clock.advance(Duration::from_secs(6));
@@ -418,10 +409,7 @@ async fn a_token_in_a_file_is_used_and_its_successor_as_soon_as_it_is_there() {
     fs::write(&file, format!("{first}\n")).expect("a file");
     let proxy = FaultProxy::start(vault().endpoint());
     let store = connect(mounts.config(&proxy.endpoint(), of_file(&file))).await;
-    store
-        .create(&name("key"), &secret("value"))
-        .await
-        .expect("created");
+    create_key(&store).await;
 
     // Nobody has refused the first one: the file is looked at. It becomes known to all nodes in a tenth of its lease.
     let second = token(&mounts, json!({ "ttl": "5s" }));
@@ -452,13 +440,8 @@ async fn a_token_in_a_file_that_was_revoked_gives_way_to_its_successor_at_once()
     fs::write(&file, &first).expect("a file");
     let clock = Arc::new(ManualClock::default());
     let config = mounts.config(vault().endpoint(), of_file(&file));
-    let store = VaultStore::connect(config, Arc::clone(&clock) as _)
-        .await
-        .expect("a token");
-    store
-        .create(&name("key"), &secret("value"))
-        .await
-        .expect("created");
+    let store = connect_at(config, Arc::clone(&clock) as _).await;
+    create_key(&store).await;
 
     clock.advance(Duration::from_secs(6));
     fs::write(&file, token(&mounts, json!({ "ttl": "1h" }))).expect("a file");
@@ -507,14 +490,12 @@ async fn a_new_secret_id_is_a_new_connection_beside_the_old_one() {
     let old = mounts.role(json!({ "token_ttl": "1h" }));
     let clock = Arc::new(ManualClock::default());
     let config = |role: &Role| mounts.config(vault().endpoint(), mounts.login(role));
-    let before = VaultStore::connect(config(&old), Arc::clone(&clock) as _).await;
-    let before = before.expect("a login");
+    let before = connect_at(config(&old), Arc::clone(&clock) as _).await;
     let new = mounts.role(json!({ "token_ttl": "1h" }));
     let destroy = format!("auth/{}/role/kes/secret-id/destroy", mounts.approle);
     root(vault(), "POST", &destroy, json!({ "secret_id": old.secret }));
 
-    let after = VaultStore::connect(config(&new), Arc::clone(&clock) as _).await;
-    let after = after.expect("a login");
+    let after = connect_at(config(&new), Arc::clone(&clock) as _).await;
     let key = name("key");
     before
         .create(&key, &secret("value"))
@@ -566,13 +547,8 @@ async fn all_tokens_of_a_method_can_be_revoked_and_the_next_request_works() {
     let clock = Arc::new(ManualClock::default());
     let proxy = FaultProxy::start(vault().endpoint());
     let config = mounts.config(&proxy.endpoint(), mounts.login(&role));
-    let store = VaultStore::connect(config, Arc::clone(&clock) as _)
-        .await
-        .expect("a login");
-    store
-        .create(&name("key"), &secret("value"))
-        .await
-        .expect("created");
+    let store = connect_at(config, Arc::clone(&clock) as _).await;
+    create_key(&store).await;
     for round in 2..5 {
         clock.advance(Duration::from_secs(11));
         revoke_tokens(vault(), &mounts.approle);

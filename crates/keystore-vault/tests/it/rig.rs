@@ -5,20 +5,22 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use kes_crypto::SecretBytes;
-use kes_keystore::{EntryName, Patience, StoreError};
+use kes_keystore::{EntryName, KeyStore as _, Patience, StoreError};
 use kes_keystore_vault::{Config, KvVersion, Login, LoginNamespace, Tls, Transit, VaultStore};
 use kes_peers::Vault;
-use kes_types::SystemClock;
+pub(crate) use kes_testkit::trouble::chain as told;
+use kes_types::{Clock, SystemClock};
 use serde_json::{Value, json};
 
-use crate::peer;
-
 /// The Vault. It is never sealed: a test that seals starts its own.
-pub(crate) static VAULT: LazyLock<&'static Vault> = LazyLock::new(|| {
-    let vault = peer::vault();
-    prepare(vault);
-    vault
-});
+pub(crate) fn vault() -> &'static Vault {
+    static VAULT: LazyLock<Vault> = LazyLock::new(|| {
+        let vault = Vault::start().expect("the Vault of the tests");
+        prepare(&vault);
+        vault
+    });
+    &VAULT
+}
 
 /// Mounts what all tests share.
 pub(crate) fn prepare(vault: &Vault) {
@@ -44,7 +46,7 @@ pub(crate) struct Place<'a> {
 impl Place<'static> {
     /// An engine of this version, and a role with no more than the documented permissions.
     pub(crate) fn new(version: KvVersion) -> Self {
-        Self::of(&VAULT, version)
+        Self::of(vault(), version)
     }
 }
 
@@ -74,14 +76,7 @@ impl<'a> Place<'a> {
         if version == KvVersion::V2 {
             place.wait_for_upgrade();
         }
-        let engine = &place.engine;
-        place.permit(&match version {
-            KvVersion::V1 => rule(&format!("{engine}/*"), &["create", "read", "delete", "list"]),
-            KvVersion::V2 => {
-                rule(&format!("{engine}/data/*"), &["create", "read"])
-                    + &rule(&format!("{engine}/metadata/*"), &["list", "delete"])
-            }
-        });
+        place.permit(&place.rules());
         place.root(
             "POST",
             &format!("auth/approle/role/{}", place.role),
@@ -119,22 +114,26 @@ impl<'a> Place<'a> {
     pub(crate) fn with_transit(mut self) -> Self {
         let key = self.role.clone();
         self.root("POST", &format!("transit/keys/{key}"), Value::Null);
-        let engine = &self.engine;
-        let entries = match self.version {
-            KvVersion::V1 => rule(&format!("{engine}/*"), &["create", "read", "delete", "list"]),
-            KvVersion::V2 => {
-                rule(&format!("{engine}/data/*"), &["create", "read"])
-                    + &rule(&format!("{engine}/metadata/*"), &["list", "delete"])
-            }
-        };
         let transit = rule(&format!("transit/encrypt/{key}"), &["update"])
             + &rule(&format!("transit/decrypt/{key}"), &["update"]);
-        self.permit(&(entries + &transit));
+        self.permit(&(self.rules() + &transit));
         self.transit = Some(Transit {
             engine: "transit".into(),
             key,
         });
         self
+    }
+
+    /// What the documents have a role permitted for its entries.
+    fn rules(&self) -> String {
+        let engine = &self.engine;
+        match self.version {
+            KvVersion::V1 => rule(&format!("{engine}/*"), &["create", "read", "delete", "list"]),
+            KvVersion::V2 => {
+                rule(&format!("{engine}/data/*"), &["create", "read"])
+                    + &rule(&format!("{engine}/metadata/*"), &["list", "delete"])
+            }
+        }
     }
 
     /// Gives the role these permissions, and no others.
@@ -258,7 +257,17 @@ pub(crate) const QUICK: Patience = Patience {
 };
 
 pub(crate) async fn connect(config: Config) -> VaultStore {
-    VaultStore::connect(config, Arc::new(SystemClock)).await.unwrap()
+    connect_at(config, Arc::new(SystemClock)).await
+}
+
+/// With a clock of the test's own.
+pub(crate) async fn connect_at(config: Config, clock: Arc<dyn Clock>) -> VaultStore {
+    VaultStore::connect(config, clock).await.unwrap()
+}
+
+/// Creates the entry `key`.
+pub(crate) async fn create_key(store: &VaultStore) {
+    store.create(&name("key"), &secret("value")).await.unwrap();
 }
 
 /// A rule of a policy.
@@ -272,17 +281,6 @@ pub(crate) fn name(text: &str) -> EntryName {
 
 pub(crate) fn secret(text: &str) -> SecretBytes {
     SecretBytes::copy_of(text.as_bytes())
-}
-
-/// The error and its causes, as they are logged.
-pub(crate) fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Checks that a failure says all of this, in one line.

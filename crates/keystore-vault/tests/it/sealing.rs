@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kes_keystore::{KeyStore as _, StoreError};
-use kes_keystore_vault::{Config, KvVersion, VaultStore};
+use kes_keystore_vault::{Config, KvVersion};
 use kes_peers::Vault;
 use kes_testkit::{Answer, Fault, FaultProxy, ProxiedRequest, until};
 use kes_types::ManualClock;
 use serde_json::json;
 
-use crate::rig::{Place, assert_says, connect, name, prepare, secret};
+use crate::rig::{Place, assert_says, connect, connect_at, name, prepare, secret};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sealed_vault_is_noticed_and_used_again_once_it_is_unsealed() {
@@ -129,9 +129,7 @@ async fn a_ping_sees_credentials_that_are_no_longer_good() {
         endpoint: proxy.endpoint(),
         ..place.config()
     };
-    let store = VaultStore::connect(config, Arc::clone(&clock) as _)
-        .await
-        .unwrap();
+    let store = connect_at(config, Arc::clone(&clock) as _).await;
     store.ping().await.unwrap();
 
     // Revoked, and no other one to be had.
@@ -157,9 +155,7 @@ async fn a_ping_needs_no_permission() {
         endpoint: proxy.endpoint(),
         ..place.config()
     };
-    let store = VaultStore::connect(config, Arc::clone(&clock) as _)
-        .await
-        .unwrap();
+    let store = connect_at(config, Arc::clone(&clock) as _).await;
     proxy.set(|request| if is_lookup(request) { denied() } else { Fault::Pass });
     for _ in 0..5 {
         clock.advance(Duration::from_secs(60));

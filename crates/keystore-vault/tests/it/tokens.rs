@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kes_keystore::{KeyStore as _, StoreError};
-use kes_keystore_vault::{Config, VaultStore};
+use kes_keystore_vault::Config;
 use kes_peers::Vault;
 use kes_testkit::{Fault, FaultProxy, ProxiedRequest, until};
-use kes_types::{Clock, ManualClock, SystemClock};
+use kes_types::{Clock, ManualClock};
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::peer::{Mounts, is_login, is_renewal, name, root, secret, text, vault};
+use crate::mounts::{Mounts, is_login, is_renewal, root, text};
+use crate::rig::{connect, connect_at, create_key, name, secret, vault};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_revoked_by_its_accessor_costs_no_request() {
@@ -20,13 +21,8 @@ async fn a_token_that_is_revoked_by_its_accessor_costs_no_request() {
     let clock = Arc::new(ManualClock::default());
     let proxy = FaultProxy::start(vault().endpoint());
     let config = mounts.config(&proxy.endpoint(), mounts.login(&role));
-    let store = VaultStore::connect(config, Arc::clone(&clock) as _)
-        .await
-        .expect("a login");
-    store
-        .create(&name("key"), &secret("value"))
-        .await
-        .expect("created");
+    let store = connect_at(config, Arc::clone(&clock) as _).await;
+    create_key(&store).await;
 
     let requests = proxy.requests();
     let token = requests
@@ -60,9 +56,7 @@ async fn a_missing_permission_does_not_make_one_login_after_another() {
     let clock = Arc::new(ManualClock::default());
     let proxy = FaultProxy::start(vault().endpoint());
     let config = mounts.config(&proxy.endpoint(), mounts.login(&role));
-    let store = VaultStore::connect(config, Arc::clone(&clock) as _)
-        .await
-        .expect("a login");
+    let store = connect_at(config, Arc::clone(&clock) as _).await;
 
     // A fresh token is not suspected; later a login is made to be sure, but ever more rarely, since it does not help.
     for (second, logins) in [
@@ -94,13 +88,8 @@ async fn tokens_of_ten_seconds_cost_at_most_one_call_in_eight() {
     let role = mounts.role(json!({ "token_ttl": "10s" }));
     let proxy = FaultProxy::start(vault().endpoint());
     let config = mounts.config(&proxy.endpoint(), mounts.login(&role));
-    let store = VaultStore::connect(config, Arc::new(SystemClock))
-        .await
-        .expect("a login");
-    store
-        .create(&name("key"), &secret("value"))
-        .await
-        .expect("created");
+    let store = connect(config).await;
+    create_key(&store).await;
 
     let auth = |request: &ProxiedRequest| is_login(request) || is_renewal(request);
     let mut pace = interval(Duration::from_millis(100));
@@ -131,13 +120,8 @@ async fn a_renewal_that_fails_is_repeated_in_time() {
     let proxy = FaultProxy::start(vault().endpoint());
     proxy.once(is_renewal, Fault::Reset);
     let config = mounts.config(&proxy.endpoint(), mounts.login(&role));
-    let store = VaultStore::connect(config, Arc::new(SystemClock))
-        .await
-        .expect("a login");
-    store
-        .create(&name("key"), &secret("value"))
-        .await
-        .expect("created");
+    let store = connect(config).await;
+    create_key(&store).await;
     let mut pace = interval(Duration::from_millis(100));
     until("the renewal is repeated", async || {
         pace.tick().await;
@@ -158,9 +142,7 @@ async fn a_token_that_has_ended_while_vault_was_sealed_is_replaced_after_it() {
         ping: Duration::from_millis(50),
         ..mounts.config(&proxy.endpoint(), mounts.login(&role))
     };
-    let store = VaultStore::connect(config, Arc::new(SystemClock))
-        .await
-        .expect("a login");
+    let store = connect(config).await;
     let key = name("key");
     store.create(&key, &secret("value")).await.expect("created");
 
@@ -195,9 +177,7 @@ async fn a_closed_store_asks_nothing_any_more() {
     let role = mounts.role(json!({ "token_ttl": "2s" }));
     let proxy = FaultProxy::start(vault().endpoint());
     let config = mounts.config(&proxy.endpoint(), mounts.login(&role));
-    let store = VaultStore::connect(config, Arc::new(SystemClock))
-        .await
-        .expect("a login");
+    let store = connect(config).await;
     until("a renewal", async || proxy.count_of(is_renewal) > 0).await;
     store.close().await;
     until("nothing is under way", async || proxy.under_way() == 0).await;

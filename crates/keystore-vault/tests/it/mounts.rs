@@ -1,21 +1,15 @@
-//! A real Vault for the tests of this binary, where each test has mounts and roles of its own.
+//! For tests of logins and tokens: a login method that a test has for itself, so that it can end every token of it.
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kes_crypto::SecretBytes;
-use kes_keystore::{EntryName, Patience};
+use kes_keystore::Patience;
 use kes_keystore_vault::{Config, KvVersion, Login, LoginNamespace, Tls};
 use kes_peers::Vault;
 use kes_testkit::ProxiedRequest;
 use serde_json::{Value, json};
 
-/// One for all tests that can share one.
-pub(crate) fn vault() -> &'static Vault {
-    static VAULT: LazyLock<Vault> = LazyLock::new(|| Vault::start().expect("the Vault of the tests"));
-    &VAULT
-}
+use crate::rig::secret;
 
 /// A K/V engine, version 2, and an `AppRole` method, that nobody else uses.
 #[derive(Debug)]
@@ -137,14 +131,6 @@ pub(crate) fn with(mut settings: Value, name: &str, value: &str) -> Value {
 pub(crate) fn text(answer: &Value, pointer: &str) -> String {
     let text = answer.pointer(pointer).and_then(Value::as_str);
     text.unwrap_or_else(|| panic!("{pointer} in {answer}")).to_owned()
-}
-
-pub(crate) fn secret(text: &str) -> SecretBytes {
-    SecretBytes::copy_of(text.as_bytes())
-}
-
-pub(crate) fn name(text: &str) -> EntryName {
-    EntryName::parse(text).expect("a name")
 }
 
 pub(crate) fn is_login(request: &ProxiedRequest) -> bool {
