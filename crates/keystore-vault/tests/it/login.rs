@@ -107,6 +107,20 @@ async fn a_server_that_is_not_there_fails_the_connection_in_time() {
     assert!(began.elapsed() < Duration::from_secs(10));
 }
 
+/// For the last attempt there is less time than it would take to learn anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_answer_is_told_with_the_time_that_it_had() {
+    let mounts = Mounts::new(vault());
+    let role = mounts.role(json!({}));
+    let proxy = FaultProxy::start(vault().endpoint());
+    proxy.always(Fault::Hang);
+    let mut config = mounts.config(&proxy.endpoint(), mounts.login(&role));
+    config.patience.attempt = Duration::from_millis(600);
+    config.patience.operation = Duration::from_secs(1);
+    let said = refusal(config).await;
+    assert!(said.contains("no answer within 600ms"), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_is_tried_again_after_failures_that_pass() {
     let mounts = Mounts::new(vault());
