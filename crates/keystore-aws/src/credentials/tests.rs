@@ -196,6 +196,25 @@ async fn a_renewal_that_fails_fails_nobody_while_the_old_credentials_are_valid()
 }
 
 #[tokio::test]
+async fn a_load_that_fails_late_is_not_begun_again_at_once() {
+    let rig = Rig::slow(|_| vec![failing(), lasting("one")]);
+    let waiting = tokio::spawn({
+        let source = rig.source.clone();
+        async move { source.current().await.map(drop) }
+    });
+    let mut asked = rig.provider.asked.subscribe();
+    asked.wait_for(|asked| *asked == 1).await.unwrap();
+    rig.clock.advance(10 * AFTER_A_FAILURE);
+    rig.provider.turns.add_permits(2);
+    assert!(waiting.await.unwrap().is_err());
+    rig.until_idle().await;
+    assert!(rig.source.current().await.is_err());
+    assert_eq!(rig.asked(), 1);
+    rig.clock.advance(AFTER_A_FAILURE);
+    assert_eq!(rig.key().await, "one");
+}
+
+#[tokio::test]
 async fn all_who_wait_do_so_for_one_load_and_who_gives_up_stops_nobody() {
     let rig = Rig::slow(|_| vec![lasting("one")]);
     let mut first = Box::pin(rig.source.current());
