@@ -83,9 +83,10 @@ pub async fn without_an_offline_time_errors_come_at_once(rig: impl Rig) {
     const REQUESTS: usize = 100;
     let trial = Trial::new(rig).await;
     let clock = Arc::new(ManualClock::default());
+    // Enough for a service on a slow machine, which has to answer before it hangs.
     let brief = Patience {
-        attempt: Duration::from_secs(1),
-        operation: Duration::from_secs(2),
+        attempt: Duration::from_secs(4),
+        operation: Duration::from_secs(6),
         ..PATIENT
     };
     let store = trial.connect(brief).await;
