@@ -2,7 +2,7 @@
 //! must go on working, spellings of old releases included.
 //!
 //! What a guide does in a console of AWS or with the command `vault` is done through the API here, which is what these do. Their
-//! configurations are printed as they are, with the addresses of the peers; TOML is converted to YAML.
+//! configurations are as they print them, with the addresses of the peers.
 
 mod aws;
 mod place;

@@ -96,50 +96,51 @@ fn server(place: &mut Place, vault: &Vault) -> Result<()> {
         _ => "--mlock",
     };
     place.serve(&format!(
-        "kes server --config=kes-config.yaml {mlock} --root=disabled --mtls-auth=ignore"
+        "kes server --config=kes-config.toml {mlock} --root=disabled --mtls-auth=ignore"
     ))
 }
 
-/// The guide's configuration, in YAML, with what it says is to be filled in. MinIO may do what `more` says, too.
+/// The guide's configuration, with what it says is to be filled in. MinIO may do what `more` says, too.
 fn configure(place: &mut Place, vault: &Vault, more: &str) -> Result<()> {
     let endpoint = vault.endpoint();
     place.write(
-        "kes-config.yaml",
+        "kes-config.toml",
         &format!(
-            "address: 127.0.0.1:7373
+            r#"# The address:port of the kes server - i.e. on the local machine.
+address = "127.0.0.1:7373"
 
-tls:
-  key: ./kes-tls.key
-  cert: ./kes-tls.crt
+[tls]
+key  = "./kes-tls.key"
+cert = "./kes-tls.crt" 
 
-policy:
-  minio:
-    paths:
-    - /v1/key/create/minio-*
-    - /v1/key/generate/minio-*
-    - /v1/key/decrypt/minio-*
-    {more}
-    identities:
-    - ${{MINIO_IDENTITY}}
+[policy.minio]
+paths = [
+          "/v1/key/create/minio-*",
+          "/v1/key/generate/minio-*",
+          "/v1/key/decrypt/minio-*"{more}
+        ]
+identities = [ "${{MINIO_IDENTITY}}" ]
 
-cache:
-  expiry:
-    all: 5m
-    unused: 20s
+[cache.expiry]
+all    = "5m" 
+unused = "20s" 
 
-keystore:
-  vault:
-    endpoint: {endpoint}
-    prefix: minio
-    approle:
-      id: ${{ROLE_ID}}
-      secret: ${{SECRET_ID}}
-      retry: 15s
-    tls:
-      ca: ./vault-tls.crt
-    status:
-      ping: 10s
-"
+[keystore.vault]
+address   = "{endpoint}"  # The Vault endpoint - i.e. https://127.0.0.1:8200
+name      = "minio"                   # The domain resp. prefix at Vault's K/V backend 
+
+[keystore.vault.approle]
+id     = "${{ROLE_ID}}"    # Your AppRole Role ID 
+secret = "${{SECRET_ID}}"    # Your AppRole Secret ID
+retry  = "15s" # Duration until the server tries to re-authenticate after connection loss.
+
+[keystore.vault.tls]
+ca = "./vault-tls.crt" # Since we use self-signed certificates
+
+[keystore.vault.status]
+ping = "10s"
+
+"#
         ),
     )
 }
@@ -168,8 +169,8 @@ fn entry(_: &mut Place, vault: &Vault) -> Result<()> {
 }
 
 fn listing(place: &mut Place, vault: &Vault) -> Result<()> {
-    configure(place, vault, "- /v1/key/list/*")?;
-    place.serve("kes server --config=kes-config.yaml --root=disabled --mtls-auth=ignore")?;
+    configure(place, vault, ",\n          \"/v1/key/list/*\"")?;
+    place.serve("kes server --config=kes-config.toml --root=disabled --mtls-auth=ignore")?;
     place.sh_fails("kes key ls -k")?;
     let log = place.log();
     ensure!(
