@@ -7,6 +7,7 @@ mod init;
 mod key;
 mod list;
 mod log;
+mod metric;
 mod migrate;
 mod offline;
 mod policy;
@@ -132,9 +133,8 @@ pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
                 identity::of(&args, context)
             }
         },
-        Some(TopCommand::Metric) | None => {
-            unreachable!("the argument parser answers for commands that are not built")
-        }
+        Some(TopCommand::Metric(args)) => metric::run(args, context),
+        None => unreachable!("the argument parser answers where no command is named"),
     }
 }
 

@@ -18,7 +18,10 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::transport::{Answer, Call, Transport};
-use crate::{BackupStream, Credentials, Endpoint, Error, EventStream, IdentityInfo, PolicyInfo, ServerTrust};
+use crate::{
+    BackupStream, Credentials, Endpoint, Error, EventStream, IdentityInfo, Measurements, PolicyInfo,
+    ServerTrust,
+};
 
 /// Longer than any of the server's own time limits, so that its answer is heard.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -157,6 +160,11 @@ impl Client {
         String::from_utf8(answer.body.to_vec()).map_err(|_| Error::Malformed {
             reason: "not UTF-8".to_owned(),
         })
+    }
+
+    /// What of [`Self::metrics`] servers of all years measure.
+    pub async fn measurements(&self) -> Result<Measurements, Error> {
+        Ok(Measurements::parse(&self.metrics().await?))
     }
 
     /// Creates a key.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::configuration::ConfigCommand;
-use super::inspection::{AuditCommand, LogArgs, LogCommand, PolicyCommand};
+use super::inspection::{AuditCommand, LogArgs, LogCommand, MetricArgs, PolicyCommand};
 use super::stores::{InitArgs, MigrateArgs, StoreCommand};
 use crate::output::ColorWhen;
 
@@ -73,13 +73,13 @@ pub(crate) enum TopCommand {
         #[command(subcommand)]
         command: StoreCommand,
     },
-    /// Show the server's metrics (not built yet).
-    Metric,
     /// Convert configuration files of older releases.
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Print the metrics of a server again and again.
+    Metric(MetricArgs),
     /// Copy keys between key stores.
     Migrate(MigrateArgs),
     /// Say how to update this program.
@@ -456,7 +456,7 @@ pub(crate) struct UpdateArgs {
     pub(crate) minisign_key: Option<String>,
 }
 
-fn positive_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     match kes_config::duration::parse(text) {
         Ok(duration) if duration.is_zero() => Err("must be longer than zero".to_owned()),
         Ok(duration) => Ok(duration),

@@ -1,8 +1,10 @@
 //! The commands that look into a server, and their options.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
-use super::definition::{Color, Connection, KeyOptions};
+use super::definition::{Color, Connection, KeyOptions, positive_duration};
 
 /// Sub-commands of `kes policy`.
 #[derive(Debug, Subcommand)]
@@ -66,10 +68,24 @@ pub(crate) enum LogCommand {
 /// Options of `kes log trace`.
 #[derive(Args, Debug)]
 pub(crate) struct LogTraceArgs {
-    #[arg(long = "type", value_parser = ["audit", "error"], default_value = "audit")]
+    #[arg(long = "type", value_parser = ["audit", "error", "metric"], default_value = "audit")]
     pub(crate) kind: String,
+    #[arg(long, value_parser = positive_duration)]
+    pub(crate) rate: Option<Duration>,
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+/// Options of `kes metric`.
+#[derive(Args, Debug)]
+pub(crate) struct MetricArgs {
+    /// How often the server is asked; 5s if not given.
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
+    pub(crate) rate: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) color: Color,
     #[command(flatten)]
     pub(crate) connection: Connection,
 }

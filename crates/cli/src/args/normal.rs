@@ -7,9 +7,6 @@ use clap::{Arg, ArgAction, Command};
 use super::with_hint;
 use crate::failure::Failure;
 
-/// Commands that have their place but no code yet.
-const UNBUILT: &[&[&str]] = &[&["metric"]];
-
 /// Commands of former years whose server side is gone, and what takes their place.
 const REMOVED: &[(&[&str], &str)] = &[
     (
@@ -109,14 +106,11 @@ pub(super) fn normalize(root: &Command, words: Vec<String>) -> Result<Line, Fail
 fn absent(program: &str, words: &[String]) -> Option<String> {
     let begins =
         |path: &&[&str]| words.len() >= path.len() && path.iter().zip(words).all(|(name, word)| name == word);
-    if let Some((path, instead)) = REMOVED.iter().find(|(path, _)| begins(path)) {
-        return Some(format!(
-            "`{program} {}` does not exist any more: {instead}",
-            path.join(" ")
-        ));
-    }
-    let path = UNBUILT.iter().find(|path| begins(path))?;
-    Some(format!("`{program} {}` is not built yet", path.join(" ")))
+    let (path, instead) = REMOVED.iter().find(|(path, _)| begins(path))?;
+    Some(format!(
+        "`{program} {}` does not exist any more: {instead}",
+        path.join(" ")
+    ))
 }
 
 /// How an option takes its value.

@@ -244,6 +244,13 @@ fn errors_name_the_word_and_the_command_that_helps() {
         expiry.starts_with("invalid value '300' for '--expiry': must be a duration"),
         "{expiry}"
     );
+    for rate in ["0s", "-5m", "5", ""] {
+        let message = error(&["metric", "--rate", rate]);
+        assert!(
+            message.starts_with(&format!("invalid value '{rate}' for '--rate'")),
+            "{message}"
+        );
+    }
     for expiry in ["0s", "-5m", "-1h"] {
         let message = error(&["identity", "new", "--expiry", expiry]);
         assert!(
@@ -282,6 +289,7 @@ fn logs_were_traced_once() {
         &["log", "trace"][..],
         &["log", "trace", "-k", "--json", "--type", "error"],
         &["log", "trace", "-type=audit"],
+        &["log", "trace", "--type=metric", "--rate", "3s"],
         &["audit", "trace", "-json"],
     ] {
         assert!(parsed(line).is_ok(), "{line:?}: {:?}", parsed(line));
@@ -343,8 +351,6 @@ fn commands_that_are_gone_name_what_takes_their_place() {
             "{message}"
         );
     }
-    let message = error(&["metric"]);
-    assert!(message.ends_with("is not built yet"), "{message}");
 }
 
 #[test]

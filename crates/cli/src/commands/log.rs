@@ -8,12 +8,16 @@ use kes_config::duration;
 use kes_types::wire::{AuditEvent, AuditRequest};
 use time::macros::format_description;
 
+use super::metric;
 use crate::args::{self, Connection, LogArgs, LogTraceArgs};
 use crate::connection::{client, explain};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::following::{follow, somebody_reads};
 use crate::output::{Output, harmless};
+
+/// How often `kes log trace` asked a server for its metrics.
+const TRACE_RATE: Duration = Duration::from_secs(3);
 
 /// One of a server's logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,18 +52,25 @@ pub(crate) fn run(args: LogArgs, context: &mut Context<'_>) -> Outcome {
 pub(crate) fn trace(args: LogTraceArgs, context: &mut Context<'_>) -> Outcome {
     let LogTraceArgs {
         kind,
+        rate,
         json,
         connection,
     } = args;
     let json = json || !context.output.is_terminal();
-    let log = if kind == "error" {
-        context.deprecated("kes log trace", "use kes log --error");
-        Log::Error
-    } else {
-        context.deprecated("kes log trace", "use kes log");
-        Log::Audit
-    };
-    show(log, json, &connection, context)
+    match kind.as_str() {
+        "metric" => {
+            context.deprecated("kes log trace", "use kes metric");
+            metric::show(rate.unwrap_or(TRACE_RATE), &connection, context)
+        }
+        "error" => {
+            context.deprecated("kes log trace", "use kes log --error");
+            show(Log::Error, json, &connection, context)
+        }
+        _ => {
+            context.deprecated("kes log trace", "use kes log");
+            show(Log::Audit, json, &connection, context)
+        }
+    }
 }
 
 /// Shows what is logged from now on.

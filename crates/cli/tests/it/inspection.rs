@@ -374,3 +374,40 @@ fn logs_were_followed_by_other_names() {
     );
     assert_eq!(end(errors, Signal::INT), Some(0));
 }
+
+#[test]
+fn metrics_are_printed_again_and_again() {
+    let place = Place::new();
+    silent(&place.kes("key create my-key"));
+    let metrics = place.follow(&["metric", "--rate=10ms"]);
+    let polled = [(); 3].map(|()| metrics.stdout_until("}").pop().unwrap());
+    let polled = polled.map(|line| serde_json::from_str::<serde_json::Value>(&line).unwrap());
+    assert!(
+        polled[0]["kes_http_request_success"].as_u64() >= Some(1),
+        "{polled:?}"
+    );
+    assert!(
+        polled[0]["kes_http_response_time"]["10000000000"].as_u64() >= Some(1),
+        "{polled:?}"
+    );
+    assert!(polled[0]["kes_system_up_time"].as_u64() < polled[2]["kes_system_up_time"].as_u64());
+    metrics.signal(Signal::INT);
+    assert_eq!(metrics.wait().0.code(), Some(0));
+
+    let old = place.follow(&["log", "trace", "--type=metric"]);
+    assert_eq!(
+        old.stderr_until("deprecated"),
+        ["deprecated: kes log trace: use kes metric"]
+    );
+    old.stdout_until("kes_system_up_time");
+    assert_eq!(end(old, Signal::INT), Some(0));
+
+    let metrics = place.follow(&["metric", "--rate=10ms"]);
+    metrics.stdout_until("kes_system_up_time");
+    let Place {
+        server, dir: _dir, ..
+    } = place;
+    server.stop();
+    assert!(metrics.stderr_until("Error: ")[0].contains("cannot reach the server"));
+    assert_eq!(metrics.wait().0.code(), Some(1));
+}

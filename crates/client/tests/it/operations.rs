@@ -144,6 +144,16 @@ async fn the_server_describes_itself_and_whom_it_knows() {
             .any(|route| route.path == "/v1/key/generate/")
     );
     assert!(kes.metrics().await.unwrap().contains("kes_http_request_success"));
+    let measured = kes.measurements().await.unwrap();
+    assert!(
+        measured.request_success >= 4 && measured.response_time_count >= 4,
+        "{measured:?}"
+    );
+    assert_eq!(measured.response_time.len(), 10, "{measured:?}");
+    assert!(
+        measured.mem_heap_used > 0 && measured.num_cpu > 0 && !measured.up_time.is_zero(),
+        "{measured:?}"
+    );
 
     assert_eq!(kes.list_policies("").await.unwrap(), ["app"]);
     assert_eq!(kes.describe_policy("app").await.unwrap().name, "app");

@@ -1,0 +1,175 @@
+//! The metrics of a server, read from the text format of Prometheus.
+
+use std::time::Duration;
+
+/// What a server has counted and measured since its start. What a server does not measure is zero.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measurements {
+    /// Requests that have succeeded.
+    pub request_success: u64,
+    /// Requests that the server has refused: a status of 4xx.
+    pub request_error: u64,
+    /// Requests in which the server has failed: a status of 5xx.
+    pub request_failure: u64,
+    /// Requests that are under way.
+    pub request_active: u64,
+    /// Events of the audit log.
+    pub audit_events: u64,
+    /// Events of the error log.
+    pub error_events: u64,
+    /// How many requests took at most so long, for ever longer durations. Those that took longer than all of them are missing.
+    pub response_time: Vec<(Duration, u64)>,
+    /// How long all requests took together.
+    pub response_time_sum: Duration,
+    /// How many requests were timed.
+    pub response_time_count: u64,
+    /// How long the server has been up.
+    pub up_time: Duration,
+    /// Processors of the machine.
+    pub num_cpu: u64,
+    /// Processors that the server may use.
+    pub num_cpu_used: u64,
+    /// Threads of the server.
+    pub num_threads: u64,
+    /// Bytes on the heap.
+    pub mem_heap_used: u64,
+    /// Objects on the heap.
+    pub mem_heap_objects: u64,
+    /// Bytes on the stacks.
+    pub mem_stack_used: u64,
+}
+
+impl Measurements {
+    /// Reads what [`Client::metrics`](crate::Client::metrics) answers. What it does not know is skipped.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut all = Self::default();
+        for Sample { name, labels, value } in text.lines().filter_map(sample) {
+            match name {
+                "kes_http_request_success" => add(&mut all.request_success, value),
+                "kes_http_request_error" => add(&mut all.request_error, value),
+                "kes_http_request_failure" => add(&mut all.request_failure, value),
+                "kes_http_request_active" => add(&mut all.request_active, value),
+                "kes_log_audit_events" => add(&mut all.audit_events, value),
+                "kes_log_error_events" => add(&mut all.error_events, value),
+                "kes_http_response_time_bucket" => {
+                    if let Some(bound) = upper_bound(labels) {
+                        all.response_time.push((bound, whole(value)));
+                    }
+                }
+                "kes_http_response_time_sum" => all.response_time_sum = seconds(value),
+                "kes_http_response_time_count" => all.response_time_count = whole(value),
+                "kes_system_up_time" => all.up_time = seconds(value),
+                "kes_system_num_cpu" => all.num_cpu = whole(value),
+                "kes_system_num_cpu_used" => all.num_cpu_used = whole(value),
+                "kes_system_num_threads" => all.num_threads = whole(value),
+                "kes_system_mem_heap_used" => all.mem_heap_used = whole(value),
+                "kes_system_mem_heap_objects" => all.mem_heap_objects = whole(value),
+                "kes_system_mem_stack_used" => all.mem_stack_used = whole(value),
+                _ => {}
+            }
+        }
+        all.response_time.sort_unstable();
+        all
+    }
+}
+
+/// One line of metrics.
+struct Sample<'a> {
+    name: &'a str,
+    /// What stands between the braces.
+    labels: &'a str,
+    value: f64,
+}
+
+fn sample(line: &str) -> Option<Sample<'_>> {
+    let line = line.trim();
+    if line.starts_with('#') {
+        return None;
+    }
+    let (name, labels, rest) = match line.split_once('{') {
+        Some((name, rest)) => {
+            // A label's value may hold a brace, but no number does.
+            let (labels, rest) = rest.rsplit_once('}')?;
+            (name, labels, rest)
+        }
+        None => {
+            let (name, rest) = line.split_once(char::is_whitespace)?;
+            (name, "", rest)
+        }
+    };
+    // A point in time may follow.
+    let value = rest.split_whitespace().next()?.parse().ok()?;
+    Some(Sample { name, labels, value })
+}
+
+/// The bound of a bucket that has one.
+fn upper_bound(labels: &str) -> Option<Duration> {
+    let (_, rest) = labels.split_once("le=\"")?;
+    let (bound, _) = rest.split_once('"')?;
+    let bound: f64 = bound.parse().ok()?;
+    bound.is_finite().then(|| seconds(bound))
+}
+
+fn add(sum: &mut u64, value: f64) {
+    *sum = sum.saturating_add(whole(value));
+}
+
+/// A count, of which no sensible one is less than zero.
+const fn whole(value: f64) -> u64 {
+    value as u64
+}
+
+fn seconds(value: f64) -> Duration {
+    Duration::try_from_secs_f64(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_read() {
+        let read = Measurements::parse(
+            "# HELP kes_http_request_success Requests\n# TYPE kes_http_request_success counter\n\
+             kes_http_request_success{code=\"200\"} 12\nkes_http_request_success{code=\"204\"} 3 1700000000000\n\
+             kes_http_request_error{code=\"403\",why=\"a}b\"} 1\nkes_http_request_active 2\n\
+             kes_http_response_time_bucket{le=\"0.5\"} 14\nkes_http_response_time_bucket{le=\"0.01\"} 9\n\
+             kes_http_response_time_bucket{le=\"+Inf\"} 16\nkes_http_response_time_sum 1.25\nkes_http_response_time_count 16\n\
+             kes_system_up_time 1.5\nkes_system_mem_heap_used 3.141592e+06\nkes_cache_hits 7\n",
+        );
+        assert_eq!(
+            read,
+            Measurements {
+                request_success: 15,
+                request_error: 1,
+                request_active: 2,
+                response_time: vec![(Duration::from_millis(10), 9), (Duration::from_millis(500), 14)],
+                response_time_sum: Duration::from_millis(1250),
+                response_time_count: 16,
+                up_time: Duration::from_millis(1500),
+                mem_heap_used: 3_141_592,
+                ..Measurements::default()
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_no_metric_is_zero() {
+        for text in [
+            "",
+            "\n\n",
+            "<html>",
+            "kes_system_up_time",
+            "kes_system_up_time NaN",
+            "kes_system_up_time -1",
+            "kes_system_num_cpu -Inf",
+            "kes_http_response_time_bucket{le=\"x\"} 1",
+            "kes_http_response_time_bucket{} 1",
+            "kes_http_response_time_bucket{le=\"1\" 1",
+        ] {
+            assert_eq!(Measurements::parse(text), Measurements::default(), "{text}");
+        }
+        assert_eq!(Measurements::parse("kes_system_num_cpu +Inf").num_cpu, u64::MAX);
+    }
+}
