@@ -8,6 +8,7 @@ mod definition;
 mod inspection;
 mod normal;
 mod stores;
+mod visible;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -34,7 +35,7 @@ pub(crate) enum Parsed {
 /// Reads the command line, the program's own name first.
 pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Failure> {
     let mut words = words.into_iter();
-    let mut command = command(words.next());
+    let mut command = built(Cli::command(), base_name(words.next()));
     let words = words
         .map(OsString::into_string)
         .collect::<Result<Vec<_>, _>>()
@@ -55,22 +56,29 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed,
 
 /// The help of the command at `path`, for a command line that clap takes but that asks for nothing.
 pub(crate) fn help(path: &[&str]) -> String {
-    let command = command(std::env::args_os().next());
-    help_of(
-        &command,
-        &path.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    )
+    let path: Vec<_> = path.iter().map(ToString::to_string).collect();
+    help_of(&built(Cli::command(), program()), &path)
 }
 
-/// The definition of the command line of a program that was called by this name.
-fn command(program: Option<OsString>) -> Command {
+/// The commands and options that are offered to people.
+pub(crate) fn visible() -> Command {
+    built(visible::of(&Cli::command()), program())
+}
+
+/// The name by which this program was called.
+pub(crate) fn program() -> String {
+    base_name(std::env::args_os().next())
+}
+
+fn base_name(program: Option<OsString>) -> String {
     let program = program.unwrap_or_default();
-    let program = Path::new(&program)
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or("kes")
-        .to_owned();
-    let mut command = Cli::command().name(program.clone()).bin_name(program);
+    let name = Path::new(&program).file_name().and_then(|name| name.to_str());
+    name.unwrap_or("kes").to_owned()
+}
+
+/// `command` as that of a program of this name, with what clap adds.
+fn built(command: Command, program: String) -> Command {
+    let mut command = command.name(program.clone()).bin_name(program);
     command.build();
     command
 }
@@ -94,6 +102,7 @@ fn one_line(error: &clap::Error, path: &str) -> String {
     let argument = argument.unwrap_or_default();
     // What clap shows as `--expiry <DUR>` was typed as `--expiry`.
     let option = argument.split([' ', '=']).next().unwrap_or_default();
+    let option = option.trim_matches(['<', '>']);
     let message = match error.kind() {
         ErrorKind::MissingRequiredArgument => {
             format!("missing argument {}", argument.replace(['<', '>'], ""))

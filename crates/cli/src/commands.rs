@@ -1,5 +1,6 @@
 //! The commands.
 
+mod completion;
 mod config;
 mod identity;
 mod identity_new;
@@ -7,6 +8,7 @@ mod init;
 mod key;
 mod list;
 mod log;
+mod man;
 mod metric;
 mod migrate;
 mod offline;
@@ -23,6 +25,8 @@ use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::version;
 
+pub(crate) use completion::{answer, asked};
+
 /// Runs the command that `cli` asks for.
 pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
     let Cli {
@@ -38,9 +42,7 @@ pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
         return Err(no_update());
     }
     if auto_completion {
-        return Err(Failure::Usage(
-            "`kes --auto-completion` is not built yet".to_owned(),
-        ));
+        return completion::install(context);
     }
     match command {
         Some(TopCommand::Init(args)) => init::run(args, context),
@@ -113,6 +115,8 @@ pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
         Some(TopCommand::Status(args)) => status::run(args, context),
         Some(TopCommand::Config { command }) => config::run(command, context),
         Some(TopCommand::Store { command }) => store::run(command, context),
+        Some(TopCommand::Completion { shell }) => completion::script(shell, context.output),
+        Some(TopCommand::Man { directory }) => man::run(&directory),
         Some(TopCommand::Update(_)) => Err(no_update()),
         Some(TopCommand::Migrate(args)) => migrate::run(args, context),
         Some(TopCommand::Tool {

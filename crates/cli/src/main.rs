@@ -25,12 +25,16 @@ use kes_types::SystemClock;
 use crate::args::{Parsed, parse};
 use crate::context::Context;
 use crate::environment::Environment;
+use crate::failure::Outcome;
 use crate::output::Output;
 
 fn main() -> ExitCode {
     memory::forbid_dumps();
     let environment = Environment::of_process();
     let mut output = Output::of_process(&environment);
+    if let Some(line) = commands::asked(&environment) {
+        return exit_code(commands::answer(line, &mut output), &mut output);
+    }
     let outcome = match parse(std::env::args_os()) {
         Ok(Parsed::Help(help)) => output.text(&help),
         Ok(Parsed::Run(cli)) => {
@@ -39,8 +43,12 @@ fn main() -> ExitCode {
         }
         Err(failure) => Err(failure),
     };
+    exit_code(outcome, &mut output)
+}
+
+fn exit_code(outcome: Outcome, output: &mut Output) -> ExitCode {
     match outcome.and_then(|()| output.flush()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(&output),
+        Err(failure) => failure.report(output),
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Cli {
     /// Show the version.
     #[arg(short, long)]
     pub(crate) version: bool,
-    /// Set up completion in the shell.
+    /// Set up completion in bash or zsh, by a line in the file that it reads when it starts.
     #[arg(long)]
     pub(crate) auto_completion: bool,
     #[arg(short, long, hide = true)]
@@ -82,6 +82,18 @@ pub(crate) enum TopCommand {
     Metric(MetricArgs),
     /// Copy keys between key stores.
     Migrate(MigrateArgs),
+    /// Print a script that completes commands and options.
+    Completion {
+        /// The shell: bash, zsh or fish.
+        #[arg(value_parser = Shell::parse)]
+        shell: Shell,
+    },
+    /// Write the manual pages into a folder.
+    Man {
+        /// The folder. It is made if it does not exist.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
     /// Say how to update this program.
     Update(UpdateArgs),
     #[command(hide = true)]
@@ -115,6 +127,25 @@ pub(crate) enum ToolIdentityCommand {
     New(IdentityNewArgs),
     #[command(hide = true)]
     Of(IdentityOfArgs),
+}
+
+/// A shell that completion scripts are made for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+impl Shell {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "bash" => Self::Bash,
+            "zsh" => Self::Zsh,
+            "fish" => Self::Fish,
+            _ => return Err("want bash, zsh or fish".to_owned()),
+        })
+    }
 }
 
 /// Options of `kes server`.

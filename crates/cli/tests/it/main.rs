@@ -8,6 +8,7 @@
 
 mod arguments;
 mod clients;
+mod completion;
 mod configuration;
 mod daemon;
 mod embedded_server;
