@@ -341,6 +341,10 @@ fn kind_of(code: &str, message: &str, retry_after: Option<Duration>) -> Kind {
         | "InvalidAccessKeyId"
         | "AuthFailure"
         | "OptInRequired" => Kind::AuthFailed,
+        _ if is_kms_in_trouble(code, message) => Kind::Unavailable {
+            may_have_arrived: true,
+            retry_after,
+        },
         "EncryptionFailure" | "DecryptionFailure" => Kind::Kms(kms_cause("", message)),
         _ if speaks_of_kms(code, message) => Kind::Kms(match code {
             "AccessDeniedException" | "AccessDenied" => KmsCause::Denied,
@@ -375,6 +379,19 @@ fn speaks_of_kms(code: &str, message: &str) -> bool {
         .any(|word| says(word.trim_matches(punctuation)))
         // What KMS says to those who may not even know whether there is such a key.
         || message.contains("customer master key")
+}
+
+/// Whether KMS does not refuse, but has failed for the moment.
+fn is_kms_in_trouble(code: &str, message: &str) -> bool {
+    const TROUBLES: [&str; 3] = [
+        "KMSInternalException",
+        "DependencyTimeoutException",
+        "KeyUnavailableException",
+    ];
+    message
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .chain([code])
+        .any(|word| TROUBLES.contains(&word))
 }
 
 /// Whether the secret is scheduled for deletion: "You can't perform this operation on the secret because it was marked for
@@ -544,6 +561,29 @@ mod tests {
         ] {
             assert_eq!(kind(code, &message), expected, "{message}");
         }
+    }
+
+    #[test]
+    fn a_failure_of_kms_passes_and_a_refusal_does_not() {
+        for (code, message) in [
+            (
+                "DecryptionFailure",
+                "The request was not fulfilled. (Service: AWSKMS; Error Code: KMSInternalException)",
+            ),
+            (
+                "EncryptionFailure",
+                "DependencyTimeoutException: The system timed out.",
+            ),
+            ("KeyUnavailableException", "try again"),
+        ] {
+            let kind = kind(code, message);
+            assert!(matches!(kind, Kind::Unavailable { .. }), "{message}: {kind:?}");
+        }
+        let kind = kind(
+            "DecryptionFailure",
+            "(Service: AWSKMS; Error Code: DisabledException)",
+        );
+        assert_eq!(kind, Kind::Kms(KmsCause::Disabled));
     }
 
     #[test]
