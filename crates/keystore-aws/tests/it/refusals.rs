@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use kes_keystore::{EntryName, KeyStore as _, Patience, StoreError};
 use kes_keystore_aws::{AwsStore, Config};
+use kes_testkit::ThreadLog;
 use kes_types::ManualClock;
 use serde_json::{Value, json};
 
 use crate::fake::{Fake, Reply, a_secret, answer, created, not_found, refusal, success};
-use crate::rig::{Log, SHORT, chain, connect, name, secret};
+use crate::rig::{SHORT, chain, connect, name, secret};
 
 const ATTEMPTS: usize = SHORT.retries as usize + 1;
 const MARKED: &str = "You can't perform this operation on the secret because it was marked for deletion.";
@@ -358,7 +359,7 @@ async fn what_a_create_in_doubt_has_made_is_waited_for_and_known_as_new() {
 
 #[tokio::test]
 async fn a_secret_that_is_scheduled_for_deletion_is_neither_a_key_nor_a_free_name() {
-    let (log, _guard) = Log::capture();
+    let (log, _guard) = ThreadLog::capture_all();
     let fake = Fake::start(|asked| match asked.operation.as_str() {
         "CreateSecret" => refusal("InvalidRequestException", SCHEDULED),
         _ => refusal("InvalidRequestException", MARKED),
@@ -416,7 +417,7 @@ async fn a_name_that_this_process_has_deleted_is_waited_for() {
 
 #[tokio::test]
 async fn what_this_process_has_deleted_is_gone_although_it_is_on_its_way_out() {
-    let (log, _guard) = Log::capture();
+    let (log, _guard) = ThreadLog::capture_all();
     let fake = Fake::start(|asked| match asked.operation.as_str() {
         "DeleteSecret" => success(json!({ "Name": "key" })),
         _ => refusal("InvalidRequestException", MARKED),
@@ -777,7 +778,7 @@ async fn a_page_of_a_list_that_fails_is_asked_for_again_and_not_all_of_it() {
 
 #[tokio::test]
 async fn another_secret_is_never_taken_for_the_key() {
-    let (log, _guard) = Log::capture();
+    let (log, _guard) = ThreadLog::capture_all();
     // A name that looks like the end of an ARN: the service may take `key` and six characters for the secret `key`.
     let fake = Fake::start(|asked| match asked.operation.as_str() {
         "GetSecretValue" => a_secret("key", "another key's value"),
@@ -826,7 +827,7 @@ async fn a_name_that_looks_like_the_end_of_an_arn_can_be_deleted() {
 
 #[tokio::test]
 async fn a_rotated_secret_is_said_loudly_and_once() {
-    let (log, _guard) = Log::capture();
+    let (log, _guard) = ThreadLog::capture_all();
     let version =
         |id: &'static str| success(json!({ "Name": "key", "SecretString": "value", "VersionId": id }));
     let mut reads = 0;
@@ -858,7 +859,7 @@ async fn a_rotated_secret_is_said_loudly_and_once() {
 
 #[tokio::test]
 async fn what_a_service_says_is_quoted_without_secrets_and_in_one_line() {
-    let (log, _guard) = Log::capture();
+    let (log, _guard) = ThreadLog::capture_all();
     let message = "1 validation error: Value 'the-value-of-the-key' with the-secret-access-key is wrong.\n\
                    The Canonical String should have been 'x-amz-security-token:the-token'";
     let fake = Fake::start(move |_| refusal("ValidationException", message)).await;

@@ -7,6 +7,7 @@ use kes_crypto::SecretBytes;
 use kes_keystore::{EntryName, Patience};
 use kes_keystore_aws::{AwsStore, Config, ConnectError, Credentials};
 use kes_peers::Moto;
+pub(crate) use kes_testkit::trouble::chain;
 use kes_types::SystemClock;
 use serde_json::{Value, json};
 
@@ -117,50 +118,3 @@ pub(crate) const SHORT: Patience = Patience {
     first_wait: Duration::from_millis(4),
     longest_wait: Duration::from_millis(20),
 };
-
-/// The error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
-}
-
-/// What this program logs on this thread.
-#[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// Collects until the guard is gone.
-    pub(crate) fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_max_level(tracing::Level::TRACE)
-            .with_writer(move || writer.clone())
-            .finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-
-    /// The lines of our own crates: the server shows no others.
-    pub(crate) fn text(&self) -> String {
-        let bytes = self.0.lock().unwrap();
-        String::from_utf8_lossy(&bytes)
-            .lines()
-            .filter(|line| line.contains(" kes_"))
-            .map(|line| format!("{line}\n"))
-            .collect()
-    }
-}
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}

@@ -1,10 +1,10 @@
 //! Servers with TLS: whom the client believes, who believes the client, and what it says otherwise.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use kes_keystore_http::{Failure, Http, HttpSettings, SendError, StatusCode, Url};
-use kes_testkit::{Credentials, PATIENCE, TestCa};
+use kes_testkit::{Credentials, PATIENCE, TestCa, ThreadLog};
 use kes_tls::{ClientIdentity, ServerTrust};
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -155,13 +155,7 @@ async fn another_name_and_an_expired_certificate_are_told() {
 
 #[tokio::test]
 async fn the_very_certificate_of_a_server_is_believed_with_one_warning() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = ThreadLog::capture();
 
     let (files, credentials) = (Files::new(), Credentials::self_signed_ca("vault"));
     let tls = config(&credentials, None);
@@ -170,13 +164,7 @@ async fn the_very_certificate_of_a_server_is_believed_with_one_warning() {
     for _ in 0..3 {
         http.send(get(url(&server, "127.0.0.2")), PATIENCE).await.unwrap();
     }
-    let log = log.text();
-    assert_eq!(
-        log.matches("neither its names nor its issuer are checked")
-            .count(),
-        1,
-        "{log}"
-    );
+    let log = log.line("neither its names nor its issuer are checked");
     assert!(log.contains("WARN"), "{log}");
     assert!(log.contains("keystore.vault.tls.ca itself"), "{log}");
     assert!(log.contains("127.0.0.2"), "{log}");
@@ -233,25 +221,4 @@ async fn a_server_without_tls_is_told() {
     assert!(error.contains("the server does not speak TLS"), "{error}");
     assert!(error.contains("http://"), "{error}");
     talking.await.unwrap();
-}
-
-/// What was logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

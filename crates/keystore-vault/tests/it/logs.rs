@@ -1,57 +1,11 @@
 //! What is told in the log only, because the answer to a client must not tell it.
 
-use std::io;
-use std::sync::{Arc, Mutex};
-
 use kes_keystore::KeyStore as _;
 use kes_keystore_vault::KvVersion;
-use kes_testkit::{Answer, Fault, FaultProxy};
+use kes_testkit::{Answer, Fault, FaultProxy, ThreadLog};
 use serde_json::{Value, json};
 
 use crate::rig::{Place, name, rule, secret};
-
-/// What is logged on this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// Collects until the guard is gone.
-    fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-
-    /// The one line that contains `part`.
-    fn line(&self, part: &str) -> String {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        let mut lines = text.lines().filter(|line| line.contains(part));
-        let line = lines
-            .next()
-            .unwrap_or_else(|| panic!("{part:?} is not in: {text}"));
-        assert_eq!(lines.next(), None, "{text}");
-        line.to_owned()
-    }
-
-    fn is_silent(&self) -> bool {
-        self.0.lock().unwrap().is_empty()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 #[tokio::test]
 async fn a_deleted_version_is_told_with_what_to_do() {
@@ -61,14 +15,14 @@ async fn a_deleted_version_is_told_with_what_to_do() {
     place.root("DELETE", &place.entry("x"), Value::Null);
     let whole = format!("{}/metadata/x", place.engine);
 
-    let (log, _guard) = Log::capture();
+    let (log, _guard) = ThreadLog::capture();
     store.get(&name("x")).await.unwrap_err();
     let line = log.line(&place.entry("x"));
     assert!(
         line.contains("WARN") && line.contains("undelete") && line.contains(&whole),
         "{line}"
     );
-    let (log, _guard) = Log::capture();
+    let (log, _guard) = ThreadLog::capture();
     store.create(&name("x"), &secret("value")).await.unwrap_err();
     log.line(&whole);
 }
@@ -76,19 +30,19 @@ async fn a_deleted_version_is_told_with_what_to_do() {
 #[tokio::test]
 async fn a_version_1_engine_is_warned_of_when_connecting_and_a_version_2_engine_is_not() {
     let (old, new) = (Place::new(KvVersion::V1), Place::new(KvVersion::V2));
-    let (log, _guard) = Log::capture();
+    let (log, _guard) = ThreadLog::capture();
     let _store = old.store().await;
     assert!(log.line("version 1 engine").contains(&old.engine));
-    let (log, _guard) = Log::capture();
+    let (log, _guard) = ThreadLog::capture();
     let _store = new.store().await;
-    assert!(log.is_silent());
+    assert!(log.text().is_empty());
 }
 
 #[tokio::test]
 async fn an_engine_that_no_policy_shows_is_warned_of_when_connecting() {
     let place = Place::new(KvVersion::V2);
     place.permit(&rule("another/*", &["read"]));
-    let (log, _guard) = Log::capture();
+    let (log, _guard) = ThreadLog::capture();
     let _store = place.store().await;
     let line = log.line("nothing is mounted there, or its policies");
     assert!(
@@ -103,7 +57,7 @@ async fn that_vault_is_sealed_and_unsealed_is_told_once_each() {
     let proxy = FaultProxy::start(place.vault.endpoint());
     let store = place.through(proxy.endpoint()).await;
     let health = json!({ "initialized": true, "sealed": true }).to_string();
-    let (log, _guard) = Log::capture();
+    let (log, _guard) = ThreadLog::capture();
     proxy.always(Fault::Says(Answer::of(299, "application/json", health)));
     store.ping().await.unwrap_err();
     store.ping().await.unwrap_err();
