@@ -13,6 +13,9 @@ use crate::reader::{Checked, Context, Section};
 use crate::schema;
 use crate::tree::{Entry, Kind, Node};
 
+/// More than the current form of a file with some hundred policies takes.
+const ROOM: usize = 1 << 18;
+
 /// The order that documentation has them in.
 const SECTIONS: [&str; 11] = [
     "version", "address", "admin", "tls", "api", "policy", "keys", "cache", "log", "limits", "keystore",
@@ -67,6 +70,8 @@ fn write_anew(cx: &Context<'_>, Tree { root, is_toml }: &Tree) -> Checked<Zeroiz
     }
 
     let mut writer = Writer::default();
+    // Room for most files at once, so that growing leaves no copies of secrets behind.
+    writer.text.reserve(ROOM);
     writer.comment(
         0,
         "Written by `kes config convert`. Check it by `kes server --check --config FILE`.",

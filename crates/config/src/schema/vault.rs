@@ -9,7 +9,7 @@ use crate::keystore::{
 use crate::reader::{Checked, Context, Section, Text};
 use crate::schema::endpoint;
 use crate::schema::keystore::{ENDPOINT, public};
-use crate::tree::Position;
+use crate::tree::{Kind, Position};
 
 /// Where Vault's documentation mounts its engines.
 const KV_ENGINE: &str = "kv";
@@ -137,8 +137,15 @@ fn login(cx: &Context<'_>, section: &mut Section<'_>) -> Checked<(VaultLogin, Op
     let count = methods.len();
     let Some((mut method, read)) = methods.pop().filter(|_| count == 1) else {
         let found = if count == 0 { "none is" } else { "more than one is" };
-        let message =
+        let mut message =
             format!("{found} configured of `approle`, `kubernetes`, `token` and `cert`: one is needed");
+        let listed = section.entries().find(|entry| {
+            ["approle", "kubernetes", "token", "cert"].contains(&entry.key.as_str())
+                && matches!(entry.value.kind, Kind::Map(_))
+        });
+        if let (0, Some(listed)) = (count, listed) {
+            message = format!("{message}; `{}` is there, but has no values", listed.key);
+        }
         return Err(cx.error(section.at(), section.path(), message));
     };
     let login = read(cx, &mut method);
