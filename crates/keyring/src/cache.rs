@@ -295,7 +295,8 @@ impl Cache {
     }
 
     pub(crate) fn insert(&self, key: CacheKey, entry: Arc<Cached>) {
-        self.entries.insert(key, entry);
+        let mut inserted = Some(key.clone());
+        self.entries.insert_with_lifecycle(key, entry, &mut inserted);
     }
 
     pub(crate) fn remove(&self, key: &CacheKey) {
@@ -333,9 +334,12 @@ impl Cache {
 struct Evictions(Arc<AtomicU64>);
 
 impl Lifecycle<CacheKey, Arc<Cached>> for Evictions {
-    type RequestState = ();
+    /// What is inserted: what it takes the place of leaves, too, but not for want of room.
+    type RequestState = Option<CacheKey>;
 
-    fn on_evict(&self, (): &mut (), _: CacheKey, _: Arc<Cached>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    fn on_evict(&self, inserted: &mut Option<CacheKey>, leaves: CacheKey, _: Arc<Cached>) {
+        if inserted.as_ref() != Some(&leaves) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }

@@ -106,6 +106,20 @@ async fn new_settings_hold_for_what_is_in_the_cache() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_that_is_fetched_again_has_not_left_for_want_of_room() {
+    let rig = Rig::new();
+    rig.put("key", "somebody");
+    rig.creator("key").await.unwrap();
+    rig.ring.reconfigure(CacheSettings {
+        any: seconds(5),
+        ..CacheSettings::default()
+    });
+    rig.advance(10);
+    rig.creator("key").await.unwrap();
+    assert_eq!((rig.reads(), rig.ring.stats().evicted), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_cache_has_a_bound_and_keeps_what_is_used_most() {
     let rig = Rig::with(CacheSettings {
         entries: 100,
