@@ -29,7 +29,12 @@ pub(crate) enum Parsed {
     /// To show a help text.
     Help(String),
     /// To run a command.
-    Run(Box<Cli>),
+    Run {
+        /// The command.
+        cli: Box<Cli>,
+        /// Options that were spelled as in former years, as they were typed, and how they are spelled now.
+        former: Vec<(String, String)>,
+    },
 }
 
 /// Reads the command line, the program's own name first.
@@ -45,11 +50,14 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed,
         normal::Line::Help(path) => Ok(Parsed::Help(help_of(&command, &path))),
         normal::Line::Group(path) => Err(Failure::NoCommand(help_of(&command, &path))),
         normal::Line::Absent(message) => Err(Failure::Usage(message)),
-        normal::Line::Run { words, path } => {
+        normal::Line::Run { words, path, former } => {
             let matches = command.try_get_matches_from_mut(words);
             let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
-            cli.map(|cli| Parsed::Run(Box::new(cli)))
-                .map_err(|error| Failure::Usage(one_line(&error, &path)))
+            let cli = cli.map_err(|error| Failure::Usage(one_line(&error, &path)))?;
+            Ok(Parsed::Run {
+                cli: Box::new(cli),
+                former,
+            })
         }
     }
 }

@@ -39,6 +39,7 @@ pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
         return context.output.text(&version::describe());
     }
     if update {
+        context.deprecated("kes --update", "use kes update");
         return Err(no_update());
     }
     if auto_completion {

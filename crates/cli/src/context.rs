@@ -1,5 +1,6 @@
 //! What every command is given.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kes_types::Clock;
@@ -13,7 +14,8 @@ pub(crate) struct Context<'a> {
     pub(crate) environment: Environment,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) output: &'a mut Output,
-    said_deprecated: bool,
+    /// What was said of former spellings.
+    said: BTreeSet<String>,
 }
 
 impl<'a> Context<'a> {
@@ -22,7 +24,7 @@ impl<'a> Context<'a> {
             environment,
             clock,
             output,
-            said_deprecated: false,
+            said: BTreeSet::new(),
         }
     }
 
@@ -34,9 +36,9 @@ impl<'a> Context<'a> {
         self.output.note("Warning:", message);
     }
 
-    /// Says that `old` still works but `new` is the way now; only the first time, since one such line is enough.
+    /// Says that `old` still works but `new` is the way now; only the first time, since one line of each is enough.
     pub(crate) fn deprecated(&mut self, old: &str, new: &str) {
-        if !std::mem::replace(&mut self.said_deprecated, true) {
+        if self.said.insert(old.to_owned()) {
             self.output.note("deprecated:", &format!("{old}: {new}"));
         }
     }

@@ -37,8 +37,12 @@ fn main() -> ExitCode {
     }
     let outcome = match parse(std::env::args_os()) {
         Ok(Parsed::Help(help)) => output.text(&help),
-        Ok(Parsed::Run(cli)) => {
+        Ok(Parsed::Run { cli, former }) => {
             let mut context = Context::new(environment, Arc::new(SystemClock), &mut output);
+            if !former.is_empty() {
+                let (typed, now): (Vec<_>, Vec<_>) = former.into_iter().unzip();
+                context.deprecated(&typed.join(", "), &format!("use {}", now.join(", ")));
+            }
             commands::run(*cli, &mut context)
         }
         Err(failure) => Err(failure),

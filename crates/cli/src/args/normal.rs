@@ -39,7 +39,12 @@ pub(super) enum Line {
     /// A command that does not exist, with what to do instead.
     Absent(String),
     /// A command with its arguments, in canonical form, and its name for messages.
-    Run { words: Vec<String>, path: String },
+    Run {
+        words: Vec<String>,
+        path: String,
+        /// Options that were spelled as in former years, as they were typed, and how they are spelled now.
+        former: Vec<(String, String)>,
+    },
 }
 
 /// Reads `words`, which do not include the program's name. `root` has been built.
@@ -50,6 +55,7 @@ pub(super) fn normalize(root: &Command, words: Vec<String>) -> Result<Line, Fail
         path: Vec::new(),
         options: Vec::new(),
         arguments: Vec::new(),
+        former: Vec::new(),
     };
     if let Some(message) = absent(root.get_name(), &words) {
         return Ok(Line::Absent(message));
@@ -67,15 +73,18 @@ pub(super) fn normalize(root: &Command, words: Vec<String>) -> Result<Line, Fail
         let (option, value) = match text.strip_prefix('-') {
             Some(long) => {
                 let (name, value) = split_value(long);
-                (
-                    reader
-                        .long(name)
-                        .ok_or_else(|| reader.unknown(&format!("--{name}")))?,
-                    value,
-                )
+                let option = reader.long(name);
+                let option = option.ok_or_else(|| reader.unknown(&format!("--{name}")))?;
+                if option.name != name && !reader.says_what_is_former() {
+                    reader.note(format!("--{name}"), &option);
+                }
+                (option, value)
             }
             None => match reader.single_dash_long(text) {
-                Some(found) => found,
+                Some((option, value)) => {
+                    reader.note(format!("-{}", split_value(text).0), &option);
+                    (option, value)
+                }
                 // Only the last of a cluster can have a value.
                 None => reader.cluster(text)?,
             },
@@ -166,6 +175,7 @@ struct Reader<'a> {
     path: Vec<String>,
     options: Vec<(String, Value)>,
     arguments: Vec<String>,
+    former: Vec<(String, String)>,
 }
 
 impl Reader<'_> {
@@ -249,6 +259,9 @@ impl Reader<'_> {
                 };
                 self.fail(&format!("unknown option '-{name}'{within}"))
             })?;
+            if self.is_former(name) {
+                self.note(format!("-{name}"), &option);
+            }
             if let Some(value) = rest.strip_prefix('=') {
                 return Ok((option, Some(value)));
             }
@@ -259,6 +272,26 @@ impl Reader<'_> {
                 return Ok((option, Some(rest)));
             }
             self.set(&option, Value::Bool(true));
+        }
+    }
+
+    /// Whether this is the short name of an option that has another one now, or none.
+    fn is_former(&self, name: char) -> bool {
+        let mut args = self.command.get_arguments();
+        !args.any(|arg| arg.get_short() == Some(name))
+    }
+
+    /// Whether the command says itself what takes the place of its former options: those of the server have become keys
+    /// of its configuration.
+    fn says_what_is_former(&self) -> bool {
+        self.path == ["server"]
+    }
+
+    /// Notes that an option was spelled as in former years.
+    fn note(&mut self, typed: String, option: &Known) {
+        let note = (typed, format!("--{}", option.name));
+        if !self.former.contains(&note) {
+            self.former.push(note);
         }
     }
 
@@ -287,7 +320,11 @@ impl Reader<'_> {
             words.push("--".to_owned());
             words.extend(self.arguments);
         }
-        Line::Run { words, path }
+        Line::Run {
+            words,
+            path,
+            former: self.former,
+        }
     }
 
     /// Whether the command does nothing without one of its sub-commands.

@@ -3,7 +3,7 @@ use super::*;
 fn parsed(line: &[&str]) -> Result<Cli, String> {
     let words = ["/usr/bin/kes"].iter().chain(line).map(OsString::from);
     match parse(words) {
-        Ok(Parsed::Run(cli)) => Ok(*cli),
+        Ok(Parsed::Run { cli, former: _ }) => Ok(*cli),
         Ok(Parsed::Help(help)) => Err(format!("help: {help}")),
         Err(Failure::Usage(message)) => Err(message),
         Err(Failure::NoCommand(help)) => Err(format!("group: {help}")),
@@ -86,6 +86,40 @@ fn a_single_dash_is_enough_for_a_long_option() {
     assert!(ls(&["-json"]).json);
     assert_eq!(ls(&["-server", "a:1"]).connection.server.as_deref(), Some("a:1"));
     assert!(identity_new(&["-force"]).force);
+}
+
+/// What is said of former spellings in `line`.
+fn former(line: &str) -> Vec<(String, String)> {
+    match parse(line.split(' ').map(OsString::from)) {
+        Ok(Parsed::Run { cli: _, former }) => former,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn former_spellings_of_options_are_noted() {
+    for (line, want) in [
+        ("kes ls -json", &[("-json", "--json")][..]),
+        (
+            "kes ls -server=a:1 -json=false",
+            &[("-server", "--server"), ("-json", "--json")],
+        ),
+        ("kes identity new --time 5h", &[("--time", "--expiry")]),
+        ("kes identity new -t5h", &[("-t", "--expiry")]),
+        ("kes identity new -time=5h", &[("-time", "--expiry")]),
+        ("kes server -config x", &[("-config", "--config")]),
+        // Of these the server says that its configuration has them.
+        ("kes server --tls-key a --mtls-auth off", &[]),
+        ("kes ls -ka KEY --server a:1 -s b:2 -i", &[]),
+        ("kes identity new --expiry 5h -f", &[]),
+        ("kes ls -- -json", &[]),
+    ] {
+        let want: Vec<_> = want
+            .iter()
+            .map(|(typed, now)| ((*typed).to_owned(), (*now).to_owned()))
+            .collect();
+        assert_eq!(former(line), want, "{line}");
+    }
 }
 
 #[test]

@@ -94,18 +94,19 @@ fn check(source: &Source, context: &mut Context<'_>) -> Outcome {
 }
 
 fn note_deprecated(args: &ServerArgs, context: &mut Context<'_>) {
-    for (is_given, option, key) in [
+    let all = [
         (args.root.is_some(), "--root", "admin.identity"),
         (args.auth.is_some(), "--auth", "tls.auth"),
         (args.key.is_some(), "--key", "tls.key"),
         (args.cert.is_some(), "--cert", "tls.cert"),
-    ] {
-        if is_given {
-            context.deprecated(
-                &format!("kes server {option}"),
-                &format!("use {key} in the configuration file"),
-            );
-        }
+    ];
+    let given = all.into_iter().filter(|(is_given, ..)| *is_given);
+    let (options, keys): (Vec<_>, Vec<_>) = given.map(|(_, option, key)| (option, key)).unzip();
+    if !options.is_empty() {
+        context.deprecated(
+            &format!("kes server {}", options.join(", ")),
+            &format!("use {} in the configuration file", keys.join(", ")),
+        );
     }
 }
 

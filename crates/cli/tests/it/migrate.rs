@@ -518,7 +518,10 @@ fn the_older_spelling_works_with_a_note() {
         &["tool", "migrate", "-from", "fs-1.yml", "-to=fs-2.yml", "--quiet"],
     );
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "Copied 1 key\n"));
-    assert_eq!(ran.stderr, "deprecated: kes tool migrate: use kes migrate\n");
+    assert_eq!(
+        ran.stderr,
+        "deprecated: -from, -to: use --from, --to\ndeprecated: kes tool migrate: use kes migrate\n"
+    );
 }
 
 #[test]
