@@ -244,3 +244,16 @@ async fn reply(
         Reply::Silence => std::future::pending().await,
     }
 }
+
+/// What the fake says.
+pub(crate) type Says = fn() -> Reply;
+
+/// Gives the replies in turn, and the last one for ever.
+pub(crate) fn in_turn(replies: Vec<Says>) -> impl FnMut(&Asked) -> Reply {
+    let mut turn = 0;
+    move |_| {
+        let reply = replies.get(turn).or(replies.last()).unwrap();
+        turn += 1;
+        reply()
+    }
+}

@@ -8,7 +8,9 @@
 
 mod ambient;
 mod connecting;
+mod doubts;
 mod fake;
+mod listing;
 mod permissions;
 mod promises;
 mod refusals;
