@@ -38,6 +38,7 @@ mod credentials;
 mod endpoint;
 mod failure;
 mod listing;
+mod memory;
 mod remembered;
 mod store;
 mod transport;

@@ -13,14 +13,14 @@ use kes_crypto::SecretBytes;
 use kes_keystore::paging::Pager;
 use kes_keystore::{Entry, EntryName, KeyStore, Page, Patience, StoreError};
 use kes_keystore_http::Deadline;
-use kes_types::{Clock, Monotonic};
+use kes_types::Clock;
 use tokio::time::Instant;
 
 use crate::attempt::{Pauses, Service};
 use crate::connect::{self, Parts};
 use crate::failure::{Call, Cause, Failure, Kind};
 use crate::listing::{Listing, READ_AHEAD};
-use crate::remembered::Remembered;
+use crate::memory::Memory;
 use crate::{Config, ConnectError};
 
 /// Keeps each entry in a secret of its own, named like the entry.
@@ -30,25 +30,9 @@ pub struct AwsStore {
     place: String,
     region: String,
     kmskey: Option<String>,
-    remembered: Mutex<Memory>,
+    memory: Memory,
     /// The names that were read last.
     listing: Mutex<Listing>,
-}
-
-/// What this process has done and seen.
-#[derive(Debug)]
-struct Memory {
-    created: Remembered<Monotonic>,
-    deleted: Remembered<Deleted>,
-    versions: Remembered<String>,
-}
-
-/// That this process has had a secret deleted for good.
-#[derive(Debug)]
-struct Deleted {
-    at: Monotonic,
-    /// Whether the service has said so.
-    certain: bool,
 }
 
 impl AwsStore {
@@ -63,17 +47,14 @@ impl AwsStore {
             region,
             kmskey,
         } = connect::prepare(config, Arc::clone(&clock)).await?;
+        let memory = Memory::new(Arc::clone(&clock));
         let store = Self {
             service,
             clock,
             place,
             region,
             kmskey,
-            remembered: Mutex::new(Memory {
-                created: Remembered::new(REMEMBERED),
-                deleted: Remembered::new(REMEMBERED),
-                versions: Remembered::new(REMEMBERED),
-            }),
+            memory,
             listing: Mutex::default(),
         };
         match store.probe(store.service.patience).await {
@@ -204,7 +185,7 @@ impl AwsStore {
         let Some(version) = version else {
             return;
         };
-        let before = self.memory().versions.note(name, version.to_owned());
+        let before = self.memory.version(name, version);
         if let Some(before) = before.filter(|before| before != version) {
             tracing::error!(
                 key = %name, before, now = version,
@@ -217,41 +198,20 @@ impl AwsStore {
         }
     }
 
-    fn has_just_created(&self, name: &EntryName) -> bool {
-        let now = self.clock.monotonic();
-        self.memory()
-            .created
-            .get(name)
-            .is_some_and(|created| now.since(*created) < NEW)
-    }
-
-    fn has_just_deleted(&self, name: &EntryName) -> bool {
-        let now = self.clock.monotonic();
-        self.memory()
-            .deleted
-            .get(name)
-            .is_some_and(|deleted| deleted.certain && now.since(deleted.at) < LEAVING)
-    }
-
+    /// What this process has created: listings from before are of no use any more.
     fn note_created(&self, name: &EntryName, version: Option<String>) {
-        let now = self.clock.monotonic();
-        let mut memory = self.memory();
-        memory.deleted.forget(name);
-        memory.created.note(name, now);
-        match version {
-            Some(version) => drop(memory.versions.note(name, version)),
-            None => memory.versions.forget(name),
-        }
-        drop(memory);
+        self.memory.created(name, version);
+        self.listing().change();
+    }
+
+    /// What this process has deleted, or perhaps not.
+    fn note_deleted(&self, name: &EntryName, certain: bool) {
+        self.memory.deleted(name, certain);
         self.listing().change();
     }
 
     fn listing(&self) -> MutexGuard<'_, Listing> {
         self.listing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -295,7 +255,7 @@ impl KeyStore for AwsStore {
             may_have_happened |= failure.may_have_arrived();
             let again = match failure.kind {
                 // What this process has deleted is on its way out. An attempt too late to be answered would leave a doubt.
-                Kind::Scheduled if self.memory().deleted.get(name).is_some() => {
+                Kind::Scheduled if self.memory.has_deleted(name) => {
                     let Patience {
                         attempt, operation, ..
                     } = self.service.patience;
@@ -338,6 +298,7 @@ impl KeyStore for AwsStore {
         let deadline = Deadline::of(&self.service.patience);
         let mut pauses = Pauses::new(&self.service.patience);
         let new_until = self
+            .memory
             .has_just_created(name)
             .then(|| Instant::now() + UNTIL_VISIBLE);
         loop {
@@ -349,7 +310,7 @@ impl KeyStore for AwsStore {
                     return Ok(Entry { value, revision });
                 }
                 // What this process has deleted for good is on its way out, and nobody can have it back.
-                Err(failure) if failure.kind == Kind::Scheduled && self.has_just_deleted(name) => {
+                Err(failure) if failure.kind == Kind::Scheduled && self.memory.has_just_deleted(name) => {
                     return Err(StoreError::NotFound);
                 }
                 // What was just created is not to be seen everywhere yet.
@@ -464,16 +425,6 @@ impl KeyStore for AwsStore {
 }
 
 impl AwsStore {
-    fn note_deleted(&self, name: &EntryName, certain: bool) {
-        let at = self.clock.monotonic();
-        let mut memory = self.memory();
-        memory.created.forget(name);
-        memory.versions.forget(name);
-        memory.deleted.note(name, Deleted { at, certain });
-        drop(memory);
-        self.listing().change();
-    }
-
     fn endless(&self) -> StoreError {
         StoreError::Backend {
             store: self.to_string(),
@@ -563,15 +514,6 @@ const LONGEST_NAME: usize = 80;
 
 /// A name that no key has.
 const NO_KEY: &str = "kes/ping";
-
-/// How many names are remembered of each kind. Past that, the oldest are treated like those of another process.
-const REMEMBERED: usize = 10_000;
-
-/// For how long a secret counts as new, which may not be seen everywhere yet.
-const NEW: Duration = Duration::from_secs(10);
-
-/// For how long a deleted secret may still be seen as one that is scheduled for deletion.
-const LEAVING: Duration = Duration::from_secs(60);
 
 /// How long a new secret is waited for.
 const UNTIL_VISIBLE: Duration = Duration::from_secs(2);
