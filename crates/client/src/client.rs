@@ -164,7 +164,9 @@ impl Client {
 
     /// What of [`Self::metrics`] servers of all years measure.
     pub async fn measurements(&self) -> Result<Measurements, Error> {
-        Ok(Measurements::parse(&self.metrics().await?))
+        Measurements::parse(&self.metrics().await?).ok_or_else(|| Error::Malformed {
+            reason: "there are no metrics of a KES server in it".to_owned(),
+        })
     }
 
     /// Creates a key.

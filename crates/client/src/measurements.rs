@@ -40,10 +40,11 @@ pub struct Measurements {
 }
 
 impl Measurements {
-    /// Reads what [`Client::metrics`](crate::Client::metrics) answers. What it does not know is skipped.
+    /// Reads what [`Client::metrics`](crate::Client::metrics) answers. What it does not know is skipped; `None` if that is all.
     #[must_use]
-    pub fn parse(text: &str) -> Self {
+    pub fn parse(text: &str) -> Option<Self> {
         let mut all = Self::default();
+        let mut is_any_known = false;
         for Sample { name, labels, value } in text.lines().filter_map(sample) {
             match name {
                 "kes_http_request_success" => add(&mut all.request_success, value),
@@ -66,11 +67,12 @@ impl Measurements {
                 "kes_system_mem_heap_used" => all.mem_heap_used = whole(value),
                 "kes_system_mem_heap_objects" => all.mem_heap_objects = whole(value),
                 "kes_system_mem_stack_used" => all.mem_stack_used = whole(value),
-                _ => {}
+                _ => continue,
             }
+            is_any_known = true;
         }
         all.response_time.sort_unstable();
-        all
+        is_any_known.then_some(all)
     }
 }
 
@@ -139,7 +141,7 @@ mod tests {
              kes_system_up_time 1.5\nkes_system_mem_heap_used 3.141592e+06\nkes_cache_hits 7\n",
         );
         assert_eq!(
-            read,
+            read.unwrap(),
             Measurements {
                 request_success: 15,
                 request_error: 1,
@@ -155,21 +157,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_metric_is_zero() {
+    fn what_is_no_metric_is_nothing_and_what_is_no_number_is_zero() {
         for text in [
             "",
             "\n\n",
             "<html>",
             "kes_system_up_time",
+            "kes_http_response_time_bucket{le=\"1\" 1",
+            "other_metric 1\n# kes_system_up_time 1",
+        ] {
+            assert_eq!(Measurements::parse(text), None, "{text}");
+        }
+        for text in [
             "kes_system_up_time NaN",
             "kes_system_up_time -1",
             "kes_system_num_cpu -Inf",
             "kes_http_response_time_bucket{le=\"x\"} 1",
             "kes_http_response_time_bucket{} 1",
-            "kes_http_response_time_bucket{le=\"1\" 1",
         ] {
-            assert_eq!(Measurements::parse(text), Measurements::default(), "{text}");
+            assert_eq!(Measurements::parse(text), Some(Measurements::default()), "{text}");
         }
-        assert_eq!(Measurements::parse("kes_system_num_cpu +Inf").num_cpu, u64::MAX);
+        let endless = Measurements::parse("kes_system_num_cpu +Inf").unwrap();
+        assert_eq!(endless.num_cpu, u64::MAX);
     }
 }

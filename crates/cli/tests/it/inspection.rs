@@ -411,3 +411,23 @@ fn metrics_are_printed_again_and_again() {
     assert!(metrics.stderr_until("Error: ")[0].contains("cannot reach the server"));
     assert_eq!(metrics.wait().0.code(), Some(1));
 }
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let place = Place::new();
+    for line in [
+        &["log"][..],
+        &["metric"],
+        &["policy", "ls"],
+        &["completion", "bash"],
+    ] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = place.command(line).stdout(full).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{line:?}: {error}");
+        assert_eq!(
+            error, "Error: No space left on device (os error 28)\n",
+            "{line:?}"
+        );
+    }
+}

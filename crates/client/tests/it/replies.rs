@@ -93,3 +93,46 @@ async fn names_are_escaped_into_the_path() {
         .unwrap();
     assert_eq!(server.paths(), ["/v1/key/create/a%2F..%2Fb%20c%25"]);
 }
+
+#[tokio::test]
+async fn rules_may_be_an_object_or_an_array_beside_the_policy_or_in_it() {
+    let server = Canned::start(|path| match path {
+        "/v1/policy/read/map" => json(
+            200,
+            r#"{"name":"p","allow":{"/v1/key/*":{}},"deny":{"/v1/key/x":{}}}"#,
+        ),
+        "/v1/policy/read/array" => json(200, r#"{"name":"p","allow":["/v1/key/*"],"deny":["/v1/key/x"]}"#),
+        "/v1/policy/describe/zero" => json(200, r#"{"name":"p","created_at":"0001-01-01T00:00:00Z"}"#),
+        _ => json(
+            200,
+            r#"{"identity":"ab","policy":{"name":"p","allow":{"/v1/key/*":{}},"deny":{"/v1/key/x":{}}}}"#,
+        ),
+    })
+    .await;
+    let kes = client(&[server.address], None);
+    let policy = kes.read_policy("map").await.unwrap();
+    assert_eq!(policy.allow.first().map(String::as_str), Some("/v1/key/*"));
+    assert_eq!(kes.read_policy("array").await.unwrap(), policy);
+    assert_eq!(kes.describe_self().await.unwrap().policy, Some(policy));
+    assert_eq!(kes.describe_policy("zero").await.unwrap().created_at, None);
+}
+
+#[tokio::test]
+async fn what_is_no_log_and_what_are_no_metrics_is_malformed() {
+    let server = Canned::start(|_| typed(200, "text/html", "<html>\n<p>Welcome</p>\n")).await;
+    let kes = client(&[server.address], None);
+    let error = kes.measurements().await.unwrap_err();
+    assert!(matches!(error, Error::Malformed { .. }), "{error:?}");
+    let error = kes.audit_log().await.unwrap().next().await.unwrap_err();
+    assert!(
+        matches!(error, Error::Malformed { .. }) && !error.to_string().contains("html"),
+        "{error:?}"
+    );
+    // An error log has other events than an audit log.
+    let server = Canned::start(|_| typed(200, "application/x-ndjson", "\n{\"message\":\"a\"}\n")).await;
+    let kes = client(&[server.address], None);
+    assert!(kes.audit_log().await.unwrap().next().await.is_err());
+    let mut log = kes.error_log().await.unwrap();
+    assert_eq!(log.next().await.unwrap().unwrap().message, "a");
+    assert!(log.next().await.unwrap().is_none());
+}
