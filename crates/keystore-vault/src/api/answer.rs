@@ -77,6 +77,10 @@ fn problem(call: &Call<'_>, status: StatusCode, body: SecretBytes, retry_after: 
     match status.as_u16() {
         // An engine that was mounted or upgraded a moment ago.
         400 if says.contains("will resume service shortly") => Problem::Unavailable { retry_after, says },
+        // A web server that is asked without TLS where it wants it says so in plain text.
+        400 if refusal.is_none() => Problem::BadAnswer(
+            "status 400, and not from Vault: does keystore.vault.endpoint begin with the right one of http:// and https://, and lead to Vault?",
+        ),
         400 => Problem::Refused { says },
         403 => Problem::Denied { says },
         404 => match refusal {
@@ -176,6 +180,11 @@ mod tests {
         let says = r#"{"errors":["1 error occurred:\n\t* permission denied\n\n"]}"#;
         for (status, body, expected) in [
             (400, says, "Refused"),
+            (
+                400,
+                "Client sent an HTTP request to an HTTPS server.\n",
+                "BadAnswer",
+            ),
             (403, says, "Denied"),
             (404, r#"{"errors":[]}"#, "Absent"),
             (

@@ -85,7 +85,7 @@ pub(crate) enum Problem {
         /// What it says.
         says: String,
     },
-    /// A success that says something else than what was asked.
+    /// An answer to something else than what was asked, or of somebody else than Vault.
     BadAnswer(&'static str),
 }
 
