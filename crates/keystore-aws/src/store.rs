@@ -150,11 +150,13 @@ impl AwsStore {
             return Ok(());
         }
         match self.read(name, deadline).await {
-            Err(failure) if failure.kind == Kind::Another => {
-                Err(self.error(failure, Call::Delete, Some(name)))
-            }
-            // Whatever else it says, it does not speak of another one.
-            Ok(_) | Err(_) => Ok(()),
+            Ok(_) => Ok(()),
+            Err(failure) => match failure.kind {
+                // The service knows which one is meant, and does not speak of another one.
+                Kind::NotFound | Kind::Scheduled | Kind::Denied | Kind::Kms(_) => Ok(()),
+                // Nothing is known.
+                _ => Err(self.error(failure, Call::Get, Some(name))),
+            },
         }
     }
 

@@ -461,6 +461,22 @@ async fn a_name_that_looks_like_the_end_of_an_arn_can_be_deleted() {
 }
 
 #[tokio::test]
+async fn a_name_that_looks_like_the_end_of_an_arn_is_not_deleted_unseen() {
+    let fake = Fake::start(|asked| match asked.operation.as_str() {
+        "GetSecretValue" => refusal("InternalServiceError", "An error occurred on the server side."),
+        _ => success(json!({ "Name": "key" })),
+    })
+    .await;
+    let deleted = fake.connect().await.delete(&name("key-abc123")).await;
+    assert!(
+        matches!(deleted, Err(StoreError::Unreachable { .. })),
+        "{deleted:?}"
+    );
+    let asked = fake.asked();
+    assert!(asked.iter().all(|asked| asked.operation == "GetSecretValue"));
+}
+
+#[tokio::test]
 async fn a_rotated_secret_is_said_loudly_and_once() {
     let (log, _guard) = ThreadLog::capture_all();
     let version =
