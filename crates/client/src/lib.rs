@@ -38,6 +38,6 @@ pub use credentials::{BadCredentials, Credentials};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::{Cause, Error};
 pub use kes_tls::{BadTrust, ServerTrust};
-pub use measurements::Measurements;
+pub use measurements::{Details, Measurements};
 pub use reply::{IdentityInfo, PolicyInfo};
 pub use stream::EventStream;

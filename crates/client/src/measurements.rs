@@ -37,6 +37,66 @@ pub struct Measurements {
     pub mem_heap_objects: u64,
     /// Bytes on the stacks.
     pub mem_stack_used: u64,
+    /// What only some servers measure.
+    pub details: Details,
+}
+
+/// What only some servers measure. What is `None` or empty, the server does not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Details {
+    /// As [`Measurements::response_time`], with finer durations, of all requests that operations were.
+    pub operation_time: Vec<(Duration, u64)>,
+    /// How many requests [`Self::operation_time`] counts, also those that took longer than all of its durations.
+    pub operation_time_count: u64,
+    /// Keys that were found in the cache.
+    pub cache_hits: Option<u64>,
+    /// Keys that were not found in the cache.
+    pub cache_misses: Option<u64>,
+    /// Keys in the cache.
+    pub cache_entries: Option<u64>,
+    /// Whether the key store could be reached the last time.
+    pub keystore_online: Option<bool>,
+    /// Requests to the key store.
+    pub keystore_requests: Option<u64>,
+    /// Requests in which the key store has failed.
+    pub keystore_errors: Option<u64>,
+    /// How long all requests to the key store took together.
+    pub keystore_time: Option<Duration>,
+    /// When the server's certificate expires, in seconds since 1970.
+    pub certificate_expires: Option<i64>,
+}
+
+impl Details {
+    /// Reads `sample`, and returns whether it was one of these.
+    fn read(&mut self, Sample { name, labels, value }: &Sample<'_>) -> bool {
+        let value = *value;
+        let plus = |sum: &mut Option<u64>| add(sum.get_or_insert_default(), value);
+        match *name {
+            "kes_operation_time_bucket" => {
+                // A series for each operation, of which all together are wanted.
+                if let Some(bound) = upper_bound(labels) {
+                    match self.operation_time.iter_mut().find(|(other, _)| *other == bound) {
+                        Some((_, count)) => add(count, value),
+                        None => self.operation_time.push((bound, whole(value))),
+                    }
+                }
+            }
+            "kes_operation_time_count" => add(&mut self.operation_time_count, value),
+            "kes_cache_hits_total" => plus(&mut self.cache_hits),
+            "kes_cache_misses_total" => plus(&mut self.cache_misses),
+            "kes_cache_entries" => plus(&mut self.cache_entries),
+            "kes_keystore_online" => self.keystore_online = Some(value > 0.0),
+            "kes_keystore_requests_total" => plus(&mut self.keystore_requests),
+            "kes_keystore_errors_total" => plus(&mut self.keystore_errors),
+            "kes_keystore_request_seconds_total" => {
+                let sum = self.keystore_time.get_or_insert_default();
+                *sum = sum.saturating_add(seconds(value));
+            }
+            "kes_tls_certificate_expiry_timestamp_seconds" => self.certificate_expires = Some(value as i64),
+            _ => return false,
+        }
+        true
+    }
 }
 
 impl Measurements {
@@ -45,7 +105,8 @@ impl Measurements {
     pub fn parse(text: &str) -> Option<Self> {
         let mut all = Self::default();
         let mut is_any_known = false;
-        for Sample { name, labels, value } in text.lines().filter_map(sample) {
+        for sample in text.lines().filter_map(sample) {
+            let Sample { name, labels, value } = sample;
             match name {
                 "kes_http_request_success" => add(&mut all.request_success, value),
                 "kes_http_request_error" => add(&mut all.request_error, value),
@@ -67,11 +128,13 @@ impl Measurements {
                 "kes_system_mem_heap_used" => all.mem_heap_used = whole(value),
                 "kes_system_mem_heap_objects" => all.mem_heap_objects = whole(value),
                 "kes_system_mem_stack_used" => all.mem_stack_used = whole(value),
+                _ if all.details.read(&sample) => {}
                 _ => continue,
             }
             is_any_known = true;
         }
         all.response_time.sort_unstable();
+        all.details.operation_time.sort_unstable();
         is_any_known.then_some(all)
     }
 }
@@ -154,6 +217,37 @@ mod tests {
                 ..Measurements::default()
             }
         );
+    }
+
+    #[test]
+    fn what_only_some_servers_measure_is_read_apart() {
+        let read = Measurements::parse(
+            "kes_operation_time_bucket{operation=\"a\",le=\"0.001\"} 2\nkes_operation_time_bucket{operation=\"a\",le=\"0.00005\"} 1\n\
+             kes_operation_time_bucket{operation=\"a\",le=\"+Inf\"} 3\nkes_operation_time_bucket{operation=\"b\",le=\"0.001\"} 5\n\
+             kes_operation_time_count{operation=\"a\"} 3\nkes_operation_time_count{operation=\"b\"} 5\n\
+             kes_cache_hits_total 7\nkes_cache_misses_total 2\nkes_cache_entries 1\nkes_keystore_online 0\n\
+             kes_keystore_requests_total{operation=\"get\"} 4\nkes_keystore_requests_total{operation=\"list\"} 1\n\
+             kes_keystore_errors_total{operation=\"get\"} 1\n\
+             kes_keystore_request_seconds_total{operation=\"get\"} 0.5\nkes_keystore_request_seconds_total{operation=\"list\"} 0.25\n\
+             kes_tls_certificate_expiry_timestamp_seconds 1700000000\n",
+        );
+        assert_eq!(
+            read.unwrap().details,
+            Details {
+                operation_time: vec![(Duration::from_micros(50), 1), (Duration::from_millis(1), 7)],
+                operation_time_count: 8,
+                cache_hits: Some(7),
+                cache_misses: Some(2),
+                cache_entries: Some(1),
+                keystore_online: Some(false),
+                keystore_requests: Some(5),
+                keystore_errors: Some(1),
+                keystore_time: Some(Duration::from_millis(750)),
+                certificate_expires: Some(1_700_000_000),
+            }
+        );
+        let older = Measurements::parse("kes_system_up_time 1").unwrap();
+        assert_eq!(older.details, Details::default());
     }
 
     #[test]

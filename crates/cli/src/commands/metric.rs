@@ -81,6 +81,7 @@ impl From<&Measurements> for Printed {
             mem_heap_used,
             mem_heap_objects,
             mem_stack_used,
+            details: _,
         } = measured;
         Self {
             kes_http_request_success: *request_success,
