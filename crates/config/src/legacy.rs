@@ -14,9 +14,9 @@ use crate::reader::{Context, Reported, Section, Text};
 use crate::tree::{Entry, Kind, Node, Position};
 
 /// A key or a section that has another place now.
-struct Move {
-    from: &'static [&'static str],
-    to: &'static [&'static str],
+pub(crate) struct Move {
+    pub(crate) from: &'static [&'static str],
+    pub(crate) to: &'static [&'static str],
     /// Why, or since when.
     since: &'static str,
 }
@@ -36,7 +36,7 @@ const V0_4_1: &str = "since v0.4.1";
 const V0_8: &str = "since v0.8.0";
 
 /// In this order: what a move brings below `keystore` is found there by the later ones.
-const MOVES: [Move; 13] = [
+pub(crate) const MOVES: [Move; 13] = [
     Move {
         from: &["fs"],
         to: &["keystore", "fs"],
@@ -112,7 +112,7 @@ const MOVES: [Move; 13] = [
 ];
 
 /// What is in many samples and has had no effect since 2023.
-const RETRIES: [&[&str]; 3] = [
+pub(crate) const RETRIES: [&[&str]; 3] = [
     &["keystore", "vault", "approle", "retry"],
     &["keystore", "vault", "kubernetes", "retry"],
     &["keystore", "gemalto", "keysecure", "credentials", "retry"],

@@ -34,6 +34,7 @@ mod legacy;
 mod level;
 mod load;
 mod reader;
+pub mod reference;
 mod schema;
 mod secret;
 mod settings;

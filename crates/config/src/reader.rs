@@ -95,6 +95,11 @@ impl<'e> Context<'e> {
         }
     }
 
+    /// A place of the file, for whoever finds out later that something is wrong with what stands there.
+    pub(crate) fn place(&self, at: Position, key: &str) -> String {
+        format!("{}:{}: {key}", self.file, at.line)
+    }
+
     fn diagnostic(&self, at: Option<Position>, key: &str, message: String) -> Diagnostic {
         Diagnostic {
             file: Some(Arc::clone(&self.file)),
@@ -396,6 +401,8 @@ impl<'a> Section<'a> {
 
     /// The entry of `key`, unless there is none or its value is null.
     pub(crate) fn take(&mut self, key: &str) -> Option<&'a Entry> {
+        #[cfg(test)]
+        asked::note(self.current_path_of(key));
         let (entry, used) = self.fields.iter_mut().find(|(entry, _)| entry.key == key)?;
         *used = true;
         Some(*entry).filter(|entry| !matches!(entry.value.kind, Kind::Null))
@@ -520,6 +527,26 @@ impl<'a> Section<'a> {
             };
             cx.warn(entry.at, &path, "is not a known key here and is ignored");
         }
+    }
+}
+
+/// The keys that readers ask for, whether a file has them or not.
+#[cfg(test)]
+pub(crate) mod asked {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local! {
+        static KEYS: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+    }
+
+    pub(super) fn note(key: String) {
+        KEYS.with_borrow_mut(|keys| keys.insert(key));
+    }
+
+    /// Those that this thread has asked for so far.
+    pub(crate) fn keys() -> BTreeSet<String> {
+        KEYS.with_borrow(Clone::clone)
     }
 }
 

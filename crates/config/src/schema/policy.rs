@@ -355,3 +355,21 @@ fn warn_unreachable(cx: &Context<'_>, node: &Node, key: &str, rule: &Rule) {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::KEYS;
+    use crate::reference::GROUPS;
+
+    #[test]
+    fn the_keys_of_a_policy_are_those_of_the_reference() {
+        let keys = GROUPS.iter().flat_map(|group| group.keys);
+        let reference: BTreeSet<_> = keys
+            .filter_map(|key| key.path.strip_prefix("policy.<name>."))
+            .chain(["paths"])
+            .collect();
+        assert_eq!(reference, KEYS.into_iter().collect());
+    }
+}
