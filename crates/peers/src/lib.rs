@@ -14,6 +14,7 @@
 //! folder. Nothing is installed on the system. A peer that cannot be had is an error that says why, never a test left out.
 
 mod commands;
+mod debian;
 mod http;
 pub mod install;
 mod kubernetes;
@@ -24,6 +25,7 @@ pub mod process;
 mod vault;
 
 pub use crate::commands::{aws_cli, kubectl};
+pub use crate::debian::Debian;
 pub use crate::kubernetes::Kubernetes;
 pub use crate::minio::{mc, minio};
 pub use crate::moto::Moto;

@@ -7,6 +7,7 @@ use std::path::Path;
 use kes_peers::process::{PATIENCE, run};
 
 mod commands;
+mod debian;
 mod kubernetes;
 mod moto;
 mod owner;
