@@ -9,6 +9,11 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::file::read_regular_file;
+
+/// The most entries of a folder of them. That of a whole operating system has some four hundred.
+const MOST_ENTRIES: usize = 4096;
+
 /// Why certificates of trusted authorities cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum BadTrust {
@@ -57,7 +62,7 @@ pub fn certificates_at(path: &Path) -> Result<Vec<FileCertificate>, BadTrust> {
     };
     let mut found = Vec::new();
     for path in files_at(path).map_err(unreadable(path))? {
-        let text = fs::read(&path).map_err(unreadable(&path))?;
+        let text = read_regular_file(&path).map_err(unreadable(&path))?;
         let certificates = pem::certificates(&text).map_err(|source| BadTrust::Content {
             path: path.clone(),
             source,
@@ -80,7 +85,7 @@ pub(crate) fn certificates_among(path: &Path) -> Result<Vec<CertificateDer<'stat
     let read = || {
         let mut found = Vec::new();
         for file in files_at(path)? {
-            let pem = fs::read(file)?;
+            let pem = read_regular_file(&file)?;
             let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
             found.extend(
                 certificates
@@ -108,7 +113,11 @@ fn files_at(path: &Path) -> io::Result<Vec<PathBuf>> {
         return Ok(vec![path.to_owned()]);
     }
     let mut files = Vec::new();
-    for entry in path.read_dir()? {
+    for (number, entry) in path.read_dir()?.enumerate() {
+        if number >= MOST_ENTRIES {
+            let message = format!("there are more than {MOST_ENTRIES} files in it");
+            return Err(io::Error::other(message));
+        }
         let entry = entry?;
         let file = entry.path();
         // Kubernetes mounts a secret as links into a directory called `..data`.

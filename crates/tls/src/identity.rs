@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
 use kes_crypto::pem::{self, PemError};
 use rustls::crypto::CryptoProvider;
@@ -10,7 +10,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
-use crate::{private_key, public_key};
+use crate::{private_key, public_key, read_file};
 
 /// Why a client certificate and its private key are not usable. Names the file, never its content.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +74,7 @@ impl ClientIdentity {
             move |source| BadIdentity::Content { what, path, source }
         };
         let chain = pem::certificates(&read(CERT, cert)?).map_err(content(CERT, cert))?;
-        let text = Zeroizing::new(read(KEY, key)?);
+        let text = read(KEY, key)?;
         let parsed = pem::private_key(&text, None).map_err(content(KEY, key))?;
 
         let chain: Vec<_> = chain.into_iter().map(CertificateDer::from).collect();
@@ -112,8 +112,8 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, BadIdentity> {
-    fs::read(path).map_err(|source| BadIdentity::Read {
+fn read(what: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, BadIdentity> {
+    read_file(path).map_err(|source| BadIdentity::Read {
         what,
         path: path.to_owned(),
         source,

@@ -3,12 +3,14 @@
 
 mod ca;
 mod config;
+mod file;
 mod identity;
 mod key;
 mod trust;
 
 pub use ca::{BadTrust, FileCertificate, certificates_at, system_certificates};
 pub use config::{ClientTls, PinUse, client_tls};
+pub use file::{MAX_FILE, read_file, read_regular_file};
 pub use identity::{BadIdentity, ClientIdentity};
 pub use key::{private_key, public_key, verify_tls12_signature_with_raw_key};
 pub use trust::ServerTrust;
