@@ -9,7 +9,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::file::read_regular_file;
+use crate::file::{read_file, read_regular_file};
 
 /// The most entries of a folder of them. That of a whole operating system has some four hundred.
 const MOST_ENTRIES: usize = 4096;
@@ -85,7 +85,7 @@ pub(crate) fn certificates_among(path: &Path) -> Result<Vec<CertificateDer<'stat
     let read = || {
         let mut found = Vec::new();
         for file in files_at(path)? {
-            let pem = read_regular_file(&file)?;
+            let pem = read_file(&file)?;
             let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
             found.extend(
                 certificates
