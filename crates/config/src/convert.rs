@@ -17,8 +17,9 @@ use crate::tree::{Entry, Kind, Node};
 const ROOM: usize = 1 << 18;
 
 /// The order that documentation has them in.
-const SECTIONS: [&str; 11] = [
-    "version", "address", "admin", "tls", "api", "policy", "keys", "cache", "log", "limits", "keystore",
+const SECTIONS: [&str; 12] = [
+    "version", "address", "admin", "tls", "api", "policy", "keys", "cache", "log", "health", "limits",
+    "keystore",
 ];
 
 /// A configuration in the current form.

@@ -49,6 +49,6 @@ pub use level::{BadLevel, LogLevel};
 pub use load::{Environment, Loaded, Overrides, load, load_keystore, parse, parse_keystore};
 pub use secret::SecretText;
 pub use settings::{
-    Admin, ApiOverride, AuthMode, BadAddress, BadAuthMode, Cache, Limits, ListenAddress, Log,
+    Admin, ApiOverride, AuthMode, BadAddress, BadAuthMode, Cache, Health, Limits, ListenAddress, Log,
     PolicyAssignment, Proxy, Settings, Tls,
 };

@@ -340,6 +340,48 @@ pub const GROUPS: &[Group] = &[
         ],
     },
     Group {
+        title: "limits",
+        about: "",
+        keys: &[
+            Key {
+                path: "limits.connections",
+                default: Without::Says("80 % of the limit of open files"),
+                meaning: "connections at a time; past it, accepting pauses",
+                sample: "100",
+                ..COUNT
+            },
+            Key {
+                path: "limits.body_memory",
+                accepts: "size from 1MiB: bytes, or with `KiB`, `MiB`, `GiB`",
+                default: Without::Is("256MiB"),
+                meaning: "request bodies in memory at a time; past it, requests get a `503`",
+                sample: "16MiB",
+                refused: &["1KiB", "0", "10MB"],
+                ..PLAIN
+            },
+            Key {
+                path: "limits.log_streams",
+                default: Without::Is("64"),
+                meaning: "open streams of the audit and the error log; past it, requests for one get a `503`",
+                sample: "3",
+                ..COUNT
+            },
+        ],
+    },
+    Group {
+        title: "health",
+        about: "A second listener, for probes and monitoring: [operating.md](operating.md#the-health-listener).",
+        keys: &[Key {
+            path: "health.address",
+            accepts: "IP address and port",
+            default: Without::Says("no such listener"),
+            meaning: "where `/v1/ready`, `/v1/metrics` and `/version` are served over plain HTTP, without a certificate, and nothing else",
+            sample: "127.0.0.1:7375",
+            refused: &["localhost:7375"],
+            ..PLAIN
+        }],
+    },
+    Group {
         title: "keystore.embedded",
         about: "One encrypted file: [embedded.md](embedded.md). Exactly one section below `keystore` is there, this or another one.",
         keys: &[

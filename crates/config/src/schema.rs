@@ -3,6 +3,7 @@
 mod api;
 mod embedded;
 mod endpoint;
+mod health;
 mod keystore;
 mod policy;
 mod reach;
@@ -48,6 +49,9 @@ pub(crate) fn settings(cx: &Context<'_>, root: &Node, overrides: &Overrides) -> 
     let policies = root
         .section(cx, "policy")
         .and_then(|section| policy::read(cx, section, &mut owners));
+    let health = root
+        .section(cx, "health")
+        .and_then(|section| health::read(cx, section, address.as_ref().ok()));
     let keys = keys(cx, &mut root);
     let cache = root.section(cx, "cache").and_then(|section| cache(cx, section));
     let log = root.section(cx, "log").and_then(|section| log(cx, section));
@@ -64,6 +68,7 @@ pub(crate) fn settings(cx: &Context<'_>, root: &Node, overrides: &Overrides) -> 
         tls: tls?,
         api: api?,
         policies: policies?,
+        health: health?,
         keys: keys?,
         cache: cache?,
         log: log?,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub struct Settings {
     pub cache: Cache,
     /// What goes to the console.
     pub log: Log,
+    /// Where probes and scrapers are answered without TLS, if anywhere.
+    pub health: Option<Health>,
     /// Bounds on what clients can make the server hold.
     pub limits: Limits,
     /// Where keys are stored.
@@ -54,7 +56,7 @@ pub struct BadAddress;
 impl ListenAddress {
     /// Port 7373 on all interfaces.
     pub const DEFAULT: Self = Self {
-        address: Some(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7373)),
+        address: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7373)),
         port: 7373,
     };
 
@@ -114,6 +116,38 @@ pub struct Admin {
     /// What the configuration says, for people to see.
     pub text: String,
     /// The identity; `None` when the text is no hash of a public key, as in `disabled`, so that nobody is the admin.
+impl ListenAddress {
+    /// Whether the system would refuse to listen on both. Where any free port will do, it would not.
+    #[must_use]
+    pub fn clashes_with(&self, other: &Self) -> bool {
+        self.port != 0 && self.port == other.port && {
+            let (own, others) = (self.widest(), other.widest());
+            own == others || covers(own, others) || covers(others, own)
+        }
+    }
+
+    /// Whether only this machine or a private network can reach it: a loopback address, one of RFC 1918 or RFC 4193, or one of a
+    /// local link.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        match self.widest().to_canonical() {
+            IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+        }
+    }
+
+    /// The address, or the first that stands for all.
+    fn widest(&self) -> IpAddr {
+        self.address
+            .map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |address| address.ip())
+    }
+}
+
+/// Whether who listens on `wide` listens on `narrow`, too. All of IPv6 is all of IPv4 as well.
+const fn covers(wide: IpAddr, narrow: IpAddr) -> bool {
+    wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
+}
+
     pub identity: Option<Identity>,
 }
 
@@ -262,6 +296,15 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: None,
+/// Where probes and scrapers are answered without TLS and without a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Where the server listens for them. It is not where it listens for clients.
+    pub address: ListenAddress,
+    /// The place of the key, for who cannot listen there: `FILE:LINE: KEY`.
+    pub place: String,
+}
+
             // Some 250 requests of the largest size, many thousand of the usual one.
             body_memory: 256 << 20,
             // Streams live for ever and are for people and log collectors, which are few.
@@ -329,6 +372,62 @@ mod tests {
             assert_eq!(AuthMode::parse(text), Ok(mode), "{text}");
         }
         for bad in ["yes", "1", "no", "on off"] {
+    #[test]
+    fn two_addresses_clash_when_one_of_them_is_the_other_or_stands_for_it() {
+        let parse = |text| ListenAddress::parse(text).unwrap();
+        for (one, other) in [
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("0.0.0.0:1", "0.0.0.0:1"),
+            ("[::]:1", "0.0.0.0:1"),
+            ("[::]:1", "[::1]:1"),
+            (":1", ":1"),
+            (":1", "10.0.0.1:1"),
+        ] {
+            assert!(parse(one).clashes_with(&parse(other)), "{one} {other}");
+            assert!(parse(other).clashes_with(&parse(one)), "{one} {other}");
+        }
+        for (one, other) in [
+            ("127.0.0.1:1", "127.0.0.1:2"),
+            ("127.0.0.1:1", "127.0.0.2:1"),
+            ("0.0.0.0:1", "[::1]:1"),
+            (":1", ":2"),
+            (":0", ":0"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+        ] {
+            assert!(!parse(one).clashes_with(&parse(other)), "{one} {other}");
+            assert!(!parse(other).clashes_with(&parse(one)), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_private_when_the_internet_cannot_reach_it() {
+        for (text, is_private) in [
+            ("127.0.0.1:1", true),
+            ("127.9.9.9:1", true),
+            ("[::1]:1", true),
+            ("10.255.0.1:1", true),
+            ("172.16.0.1:1", true),
+            ("172.31.255.255:1", true),
+            ("192.168.1.1:1", true),
+            ("169.254.1.1:1", true),
+            ("[fd00::1]:1", true),
+            ("[fe80::1]:1", true),
+            ("[::ffff:10.0.0.1]:1", true),
+            ("172.32.0.1:1", false),
+            ("0.0.0.0:1", false),
+            ("[::]:1", false),
+            (":1", false),
+            ("192.0.2.7:1", false),
+            ("100.64.0.1:1", false),
+            ("[2001:db8::1]:1", false),
+            ("[::ffff:8.8.8.8]:1", false),
+        ] {
+            let address = ListenAddress::parse(text).unwrap();
+            assert_eq!(address.is_private(), is_private, "{text}");
+        }
+    }
+
             assert_eq!(AuthMode::parse(bad), Err(BadAuthMode), "{bad}");
         }
     }

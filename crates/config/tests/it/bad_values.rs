@@ -1,6 +1,8 @@
 //! Each way to be wrong, with the line and the key that are named and a part of what is said.
 
-use super::{digest, errors, minimal};
+use kes_config::Overrides;
+
+use super::{digest, errors, load_with, minimal, settings, warnings};
 
 /// A file that is wrong in one place: text, line, key, part of the message.
 type Case = (String, usize, &'static str, &'static str);
@@ -515,6 +517,149 @@ fn cache_log_and_limits() {
 }
 
 #[test]
+fn health() {
+    check(after_minimal(&[
+        ("health: on", 4, "health", "must be a section"),
+        (
+            "health: [127.0.0.1:7374]",
+            4,
+            "health",
+            "must be a section of `key: value` lines, not a list",
+        ),
+        (
+            "health:\n  address: localhost:7374",
+            5,
+            "health.address",
+            "must be an IP address and a port such as `127.0.0.1:7374`",
+        ),
+        (
+            "health: {address: 127.0.0.1}",
+            4,
+            "health.address",
+            "must be an IP address and a port",
+        ),
+        (
+            "health: {address: 127.0.0.1:65536}",
+            4,
+            "health.address",
+            "must be an IP address and a port",
+        ),
+        (
+            "health: {address: 7374}",
+            4,
+            "health.address",
+            "must be an IP address and a port",
+        ),
+        (
+            "health: {address: http://127.0.0.1:7374}",
+            4,
+            "health.address",
+            "must be an IP address and a port",
+        ),
+        (
+            "health: {address: https://127.0.0.1:7374}",
+            4,
+            "health.address",
+            "there is no TLS here",
+        ),
+        (
+            "health: {address: [':1', ':2']}",
+            4,
+            "health.address",
+            "must be a single value, not a list",
+        ),
+        (
+            "health: {address: '${UNSET}'}",
+            4,
+            "health.address",
+            "the environment variable UNSET is not set",
+        ),
+        // What the server listens on without `address`.
+        (
+            "health: {address: 127.0.0.1:7373}",
+            4,
+            "health.address",
+            "is where the server listens for clients already: use another port",
+        ),
+        (
+            "address: 127.0.0.1:7000\nhealth: {address: 127.0.0.1:7000}",
+            5,
+            "health.address",
+            "is where the server listens for clients already",
+        ),
+        (
+            "address: 127.0.0.1:7000\nhealth: {address: ':7000'}",
+            5,
+            "health.address",
+            "is where the server listens for clients already",
+        ),
+        (
+            "address: ':1234'\nhealth: {address: '${PORT}'}",
+            5,
+            "health.address",
+            "is where the server listens for clients already",
+        ),
+        (
+            "health: {address: ':1'}\nhealth: {address: ':2'}",
+            5,
+            "health",
+            "stands here and in line 4",
+        ),
+    ]));
+}
+
+#[test]
+fn an_option_may_be_what_the_health_address_clashes_with() {
+    let overrides = Overrides {
+        addr: Some("127.0.0.1:7374".to_owned()),
+        ..Overrides::default()
+    };
+    let text = minimal("address: 127.0.0.1:7000\nhealth: {address: 127.0.0.1:7374}");
+    let errors = load_with(&text, &overrides).unwrap_err();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(
+        errors[0].starts_with("kes.yml:5: health.address: is where"),
+        "{errors:?}"
+    );
+    let text = minimal("address: 127.0.0.1:7374\nhealth: {address: 127.0.0.1:7374}");
+    let overrides = Overrides {
+        addr: Some("127.0.0.1:7000".to_owned()),
+        ..overrides
+    };
+    load_with(&text, &overrides).unwrap();
+}
+
+#[test]
+fn a_health_address_that_others_can_reach_is_warned_of() {
+    for address in [
+        "0.0.0.0:7374",
+        "':7374'",
+        "'[::]:7374'",
+        "192.0.2.7:7374",
+        "'[2001:db8::7]:1'",
+    ] {
+        let warned = warnings(&minimal(&format!("health:\n  address: {address}")));
+        let [warning] = warned.as_slice() else {
+            panic!("{address}: {warned:?}")
+        };
+        assert!(
+            warning.starts_with("kes.yml:5: health.address: can be reached from beyond a private network"),
+            "{warning}"
+        );
+    }
+    for address in [
+        "127.0.0.1:7374",
+        "'[::1]:0'",
+        "10.1.2.3:7374",
+        "192.168.0.9:1",
+        "'[fd00::7]:1'",
+    ] {
+        let settings = settings(&minimal(&format!("health: {{address: {address}}}")));
+        assert!(settings.health.is_some(), "{address}");
+    }
+}
+
+#[test]
 fn duplicates_anywhere() {
     check(after_minimal(&[
         (
@@ -564,7 +709,7 @@ fn older_key_store_sections_beside_a_current_one() {
         ),
         ("kms: {aws: {key: x}}", 4, "kms.aws", "was removed in v0.8.0"),
     ]));
-    assert!(super::warnings(&minimal("kms: {aws: {key: ''}}")).len() == 1);
+    assert!(warnings(&minimal("kms: {aws: {key: ''}}")).len() == 1);
 }
 
 #[test]

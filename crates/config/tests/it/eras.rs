@@ -241,10 +241,32 @@ fn toml_errors(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn what_is_newer_than_toml_is_read_from_it_too() {
+    for rest in [
+        "health.address = \"127.0.0.1:7374\"",
+        "[health]\naddress = \"127.0.0.1:7374\"",
+    ] {
+        let health = load("kes.toml", &toml(rest)).unwrap().settings.health.unwrap();
+        assert_eq!(health.address.to_string(), "127.0.0.1:7374");
+        assert!(health.place.starts_with("kes.toml:"), "{}", health.place);
+    }
+}
+
+#[test]
 fn what_is_wrong_in_toml_is_told_with_its_line_and_key() {
     assert_eq!(load("kes.toml", &toml("")).unwrap().warnings.len(), 1);
     for (rest, place, part) in [
         ("tls.key = \"x\"", "kes.toml:4: ", "is not valid TOML"),
+        (
+            "health.address = 7374",
+            "kes.toml:4: health.address: ",
+            "must be a text in quotes, not a number",
+        ),
+        (
+            "health = \"127.0.0.1:7374\"",
+            "kes.toml:4: health: ",
+            "must be a section of `key = value` lines",
+        ),
         (
             "root = \"x\"",
             "kes.toml:4: ",

@@ -47,6 +47,7 @@ fn the_smallest_file_has_the_defaults() {
             log_streams: 64
         }
     );
+    assert_eq!(settings.health, None);
     assert_eq!(settings.keystore.kind(), "fs");
 }
 
@@ -88,6 +89,7 @@ cache:
 log:
   error: warn
   audit: on
+health: {{address: 127.0.0.1:7001}}
 limits: {{connections: 100, body_memory: 16MiB, log_streams: 3}}
 keystore:
   fs: {{path: /keys}}
@@ -161,6 +163,11 @@ keystore:
             audit: LogLevel::INFO
         }
     );
+    let health = settings.health.unwrap();
+    assert_eq!(
+        (health.address.to_string().as_str(), health.place.as_str()),
+        ("127.0.0.1:7001", "kes.yml:36: health.address")
+    );
     assert_eq!(
         settings.limits,
         Limits {
@@ -175,12 +182,12 @@ keystore:
 fn null_and_empty_values_are_as_good_as_absent() {
     let empty = settings(&minimal(
         "version: ''\naddress: ''\napi:\npolicy: ~\nkeys: null\ncache: {expiry: {any: ~, unused: 0s, offline:}}\n\
-         log: {error: '', audit: ' '}\nlimits:\n",
+         log: {error: '', audit: ' '}\nhealth: {address: ''}\nlimits:\n",
     ));
     let mut expected = settings(&minimal(""));
     assert_eq!(empty, expected);
     let empty = settings(
-        "admin: {identity: disabled}\ntls: {key: a.key, cert: a.crt, password: '', auth: '', ca: '', proxy: {identities: [], header: {cert: ''}}}\n\
+        "admin: {identity: disabled}\ntls: {key: a.key, cert: a.crt, password: '', auth: '', ca: '', proxy: {identities: [], header: {cert: ''}}}\nhealth:\n\
          keystore: {fs: {path: /keys}, vault: ~, aws: {secretsmanager: ~}, kes:}\napi: {/v1/ready: }",
     );
     expected.tls.password = None;
@@ -311,7 +318,7 @@ fn older_and_newer_names_together_must_agree() {
 fn unknown_keys_are_warned_of_by_line_and_path() {
     let text = minimal(
         "adress: x\ncache:\n  expire: {any: 1m}\n  expiry: {anny: 1m}\nAPI: {}\napi:\n  /v1/status: {skipauth: true}\n  /v1/enclave/create: {skip_auth: true}\n\
-         keys: [{name: a, size: 3}]\npolicy: {p: {alow: [x]}}\nlimits: {files: 3}\nlog: {level: 3}",
+         keys: [{name: a, size: 3}]\npolicy: {p: {alow: [x]}}\nlimits: {files: 3}\nlog: {level: 3}\nhealth: {adress: '[::1]:1', path: /}",
     );
     assert_eq!(
         warnings(&text)
@@ -329,6 +336,8 @@ fn unknown_keys_are_warned_of_by_line_and_path() {
             "kes.yml:13 policy.p.alow",
             "kes.yml:14 limits.files",
             "kes.yml:15 log.level",
+            "kes.yml:16 health.adress",
+            "kes.yml:16 health.path",
         ]
     );
     let settings = load_with(&text, &Overrides::default()).unwrap().settings;

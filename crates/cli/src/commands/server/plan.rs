@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use http::HeaderName;
-use kes_config::{AuthMode, KeyStoreSettings, ListenAddress};
+use kes_config::{AuthMode, Health, KeyStoreSettings, ListenAddress};
 use kes_crypto::ApiKey;
 use kes_keyring::CacheSettings;
 use kes_keystore::{Connected, MemoryStore};
@@ -35,6 +35,8 @@ const DEV_VALIDITY: Duration = Duration::from_hours(90 * 24);
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) address: ListenAddress,
+    /// Where probes are answered without TLS.
+    pub(super) health: Option<Health>,
     pub(super) server: Settings,
     pub(super) store: Store,
     pub(super) cache: CacheSettings,
@@ -134,6 +136,7 @@ impl Plan {
             keys,
             cache,
             log,
+            health,
             limits,
             keystore,
         } = settings;
@@ -196,6 +199,7 @@ impl Plan {
         let files = keystore.files().into_iter().map(Fingerprint::of).collect();
         Ok(Self {
             address,
+            health,
             server,
             store: Store::Configured {
                 settings: keystore,
@@ -285,6 +289,7 @@ impl Plan {
         let cache = CacheSettings::default();
         Self {
             address,
+            health: None,
             server,
             store: Store::Memory,
             cache,

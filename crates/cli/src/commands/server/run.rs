@@ -84,6 +84,7 @@ impl Start {
         } = self;
         let Plan {
             address,
+            health: _,
             server: settings,
             store,
             cache,
@@ -227,6 +228,7 @@ impl Running {
         plan.check_tls(context.clock.now())?;
         let Plan {
             address,
+            health: _,
             server: settings,
             store,
             cache,
