@@ -88,6 +88,44 @@ impl Rule {
             }
         }
     }
+
+    /// Whether this rule matches whatever `other` does. Of two globs that are not the same this is never said, since it is hard
+    /// to know.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        // What never matches is covered by everything, which says nothing.
+        if other.text.is_empty() {
+            return false;
+        }
+        if self.text == other.text {
+            return true;
+        }
+        match (&self.matcher, &other.matcher) {
+            (Matcher::Prefix, _) => self
+                .text
+                .strip_suffix('*')
+                .is_some_and(|prefix| other.literal_beginning().starts_with(prefix)),
+            (Matcher::Exact | Matcher::Glob(_), Matcher::Exact) => {
+                self.matches(&other.text) && self.matches(&format!("{}/", other.text))
+            }
+            (Matcher::Exact | Matcher::Glob(_), Matcher::Prefix | Matcher::Glob(_)) => false,
+        }
+    }
+
+    /// What every path begins with that this rule matches.
+    fn literal_beginning(&self) -> String {
+        match &self.matcher {
+            Matcher::Exact => self.text.clone(),
+            Matcher::Prefix => self.text.strip_suffix('*').unwrap_or_default().to_owned(),
+            Matcher::Glob(tokens) => tokens
+                .iter()
+                .map_while(|token| match token {
+                    Token::Literal(literal) => Some(*literal),
+                    Token::AnyRun | Token::AnyOne | Token::Class { .. } => None,
+                })
+                .collect(),
+        }
+    }
 }
 
 impl fmt::Debug for Rule {
@@ -278,6 +316,29 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_covers_what_matches_no_more_than_it_does() {
+        for (rule, other, expected) in [
+            ("*", "/v1/status", true),
+            ("/v1/key/*", "/v1/key/create/*", true),
+            ("/v1/key/*", "/v1/key/*", true),
+            ("/v1/key/*", "/v1/key/[a-c]*/x", true),
+            ("/v1/key/a*", "/v1/key/\\a?", true),
+            ("/v1/key/create/*", "/v1/key/*", false),
+            ("/v1/key/create/*", "/v1/key/?reate/a", false),
+            ("/v1/key/*/internal", "/v1/key/create/internal", true),
+            ("/v1/key/*/internal", "/v1/key/create/*", false),
+            // It matches the path with a slash at its end, too.
+            ("/v1/key/list", "/v1/key/list/", false),
+            ("/v1/key/list/", "/v1/key/list", false),
+            ("/v1/key/list/*", "/v1/key/list", false),
+            ("*", "", false),
+        ] {
+            let covers = Rule::parse(rule).unwrap().covers(&Rule::parse(other).unwrap());
+            assert_eq!(covers, expected, "{rule} and {other}");
+        }
+    }
+
+    #[test]
     fn an_unfinished_glob_is_an_error_that_names_the_rule() {
         for bad in [
             "/v1/[",
@@ -310,6 +371,16 @@ mod tests {
         #[test]
         fn a_prefix_rule_matches_as_a_prefix(prefix in "/[a-z/]{0,10}", path in "/[a-z/]{0,20}") {
             prop_assert_eq!(matches(&format!("{prefix}*"), &path), path.starts_with(&prefix));
+        }
+
+        #[test]
+        fn what_is_covered_matches_nothing_else(
+            rule in "/[ab/*?]{0,6}", other in "/[ab/*?]{0,6}", path in "/[ab/]{0,6}"
+        ) {
+            let (rule, other) = (Rule::parse(&rule).unwrap(), Rule::parse(&other).unwrap());
+            if rule.covers(&other) && other.matches(&path) {
+                prop_assert!(rule.matches(&path));
+            }
         }
 
         #[test]
