@@ -24,7 +24,7 @@ mod peer;
 pub mod process;
 mod vault;
 
-pub use crate::commands::{aws_cli, kubectl};
+pub use crate::commands::{aws_cli, cyclonedx_python, hadolint, kubectl, nfpm};
 pub use crate::debian::Debian;
 pub use crate::kubernetes::Kubernetes;
 pub use crate::minio::{mc, minio};
