@@ -15,6 +15,7 @@
 //!
 //! `state` holds what requests share: an immutable snapshot behind an atomic swap. `events` writes the audit and the error
 //! log, in order, to the console and to whoever follows them over HTTP. `metrics` counts.
+//! `verdict` says what a request would be answered, without a server.
 
 mod audit;
 mod backup;
@@ -36,12 +37,14 @@ mod settings;
 mod state;
 mod system;
 pub mod tls;
+mod verdict;
 
 pub use events::{Console, Target};
 pub use listen::{Server, StartError};
-pub use policy::DuplicateIdentity;
+pub use policy::{DuplicateIdentity, Grounds, Refusal};
 pub use settings::{
     Build, CertificateSource, ClientAuth, Limits, LogSettings, PolicySettings, ProxySettings, RouteSettings,
     Settings, TlsSettings,
 };
 pub use state::{DeclaredKeyError, Environment, ReloadError, create_declared_keys};
+pub use verdict::{Asking, Authorization, AuthorizationSettings, UnknownPolicy, Verdict};

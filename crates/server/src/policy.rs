@@ -1,11 +1,13 @@
 //! What an identity may do, as one snapshot of the configuration says.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use kes_types::{Identity, Monotonic, Operation, Policy, PolicyName, Verb};
+use kes_types::{Identity, Monotonic, Operation, Policy, PolicyName, Rule, Verb};
 
+use crate::route::Auth;
 use crate::settings::PolicySettings;
 
 /// An identity that is listed where it must not be.
@@ -88,10 +90,13 @@ impl Access {
     }
 
     pub(crate) fn policy(&self, name: &str) -> Option<&Policy> {
-        self.policies
-            .iter()
-            .find(|(known, _)| known.as_str() == name)
-            .map(|(_, policy)| policy)
+        self.named_policy(name).map(|(_, policy)| policy)
+    }
+
+    pub(crate) fn named_policy(&self, name: &str) -> Option<(&PolicyName, &Policy)> {
+        let mut policies = self.policies.iter();
+        let (name, policy) = policies.find(|(known, _)| known.as_str() == name)?;
+        Some((name, policy))
     }
 
     /// The names of the policies, in byte order.
@@ -114,33 +119,103 @@ impl Access {
     }
 }
 
-impl Role<'_> {
-    /// Why what is the admin's alone is not allowed, or `None` if it is.
-    pub(crate) fn refusal_of_maintenance(&self) -> Option<String> {
+/// Why an operation is permitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grounds<'a> {
+    /// Nobody is asked who they are.
+    Open,
+    /// Whoever has a certificate may.
+    Certificate,
+    /// The caller is the admin.
+    Admin,
+    /// A rule of the caller's policy allows it.
+    Allowed {
+        /// The policy.
+        policy: &'a PolicyName,
+        /// The first rule that does.
+        rule: &'a Rule,
+    },
+}
+
+/// Why an operation is refused. Its `Display` is for the log and for operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal<'a> {
+    /// The caller has no certificate that says who they are.
+    NoCertificate,
+    /// It is the admin's alone.
+    NotTheAdmin,
+    /// The caller has no policy.
+    NoPolicy,
+    /// A rule of the caller's policy denies it.
+    Denied {
+        /// The policy.
+        policy: &'a PolicyName,
+        /// The first rule that does.
+        rule: &'a Rule,
+    },
+    /// No rule of the caller's policy allows it.
+    NotAllowed {
+        /// The policy.
+        policy: &'a PolicyName,
+    },
+}
+
+impl fmt::Display for Refusal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Admin => None,
-            Self::User(..) | Self::Unknown => {
-                Some("only the admin may do this, whatever policies say".to_owned())
+            Self::NoCertificate => f.write_str("a client certificate is required"),
+            Self::NotTheAdmin => f.write_str("only the admin may do this, whatever policies say"),
+            Self::NoPolicy => f.write_str("the identity has no policy"),
+            Self::Denied { policy, rule } => {
+                write!(f, "policy '{policy}' denies it by '{}'", rule.as_str())
             }
+            Self::NotAllowed { policy } => write!(f, "no rule of policy '{policy}' allows it"),
+        }
+    }
+}
+
+/// Whether whoever has `role` may run `operation` on a route that wants to know `auth`. Without a role, nobody knows who it is.
+pub(crate) fn decide<'a>(
+    auth: Auth,
+    role: Option<Role<'a>>,
+    operation: &Operation<'_>,
+) -> Result<Grounds<'a>, Refusal<'a>> {
+    if auth == Auth::Open {
+        return Ok(Grounds::Open);
+    }
+    let role = role.ok_or(Refusal::NoCertificate)?;
+    match auth {
+        Auth::Open | Auth::Identity => Ok(Grounds::Certificate),
+        Auth::Admin => role.may_maintain(),
+        Auth::Policy => role.may(operation),
+    }
+}
+
+impl<'a> Role<'a> {
+    /// Whether what is the admin's alone is allowed.
+    fn may_maintain(self) -> Result<Grounds<'a>, Refusal<'a>> {
+        match self {
+            Self::Admin => Ok(Grounds::Admin),
+            Self::User(..) | Self::Unknown => Err(Refusal::NotTheAdmin),
         }
     }
 
-    /// Why `operation` is not allowed, or `None` if it is.
-    pub(crate) fn refusal(&self, operation: &Operation<'_>) -> Option<String> {
+    /// Whether `operation` is allowed.
+    fn may(self, operation: &Operation<'_>) -> Result<Grounds<'a>, Refusal<'a>> {
         let (name, policy) = match self {
-            Self::Admin => return None,
-            Self::Unknown => return Some("the identity has no policy".to_owned()),
+            Self::Admin => return Ok(Grounds::Admin),
+            Self::Unknown => return Err(Refusal::NoPolicy),
             Self::User(name, policy) => (name, policy),
         };
         let path = operation.canonical_path();
         let denied_as_single = || policy.denied_by(&operation.repeats()?.canonical_path());
         if let Some(rule) = policy.denied_by(&path).or_else(denied_as_single) {
-            return Some(format!("policy '{name}' denies it by '{}'", rule.as_str()));
+            return Err(Refusal::Denied { policy: name, rule });
         }
-        policy
-            .allowed_by(&path)
-            .is_none()
-            .then(|| format!("no rule of policy '{name}' allows it"))
+        match policy.allowed_by(&path) {
+            Some(rule) => Ok(Grounds::Allowed { policy: name, rule }),
+            None => Err(Refusal::NotAllowed { policy: name }),
+        }
     }
 }
 
@@ -220,26 +295,45 @@ mod tests {
             &[policy("app", &["/v1/status"], &[], &["app"])],
         )
         .unwrap();
-        assert_eq!(access.role(&identity("root")).refusal(&delete("a")), None);
-        assert_eq!(access.role(&identity("app")).refusal(&STATUS), None);
-        assert!(
-            access
-                .role(&identity("app"))
-                .refusal(&delete("a"))
-                .unwrap()
-                .contains("no rule")
+        let app = PolicyName::parse("app").unwrap();
+        assert_eq!(
+            access.role(&identity("root")).may(&delete("a")),
+            Ok(Grounds::Admin)
         );
-        assert!(access.role(&identity("other")).refusal(&STATUS).is_some());
+        assert!(access.role(&identity("app")).may(&STATUS).is_ok());
+        assert_eq!(
+            access.role(&identity("app")).may(&delete("a")),
+            Err(Refusal::NotAllowed { policy: &app })
+        );
+        assert_eq!(
+            access.role(&identity("other")).may(&STATUS),
+            Err(Refusal::NoPolicy)
+        );
         assert_eq!(access.identities(), ["app", "root"]);
+    }
+
+    #[test]
+    fn who_is_unknown_may_call_what_is_open_and_nothing_else() {
+        assert_eq!(decide(Auth::Open, None, &STATUS), Ok(Grounds::Open));
+        for auth in [Auth::Identity, Auth::Policy, Auth::Admin] {
+            assert_eq!(
+                decide(auth, None, &STATUS),
+                Err(Refusal::NoCertificate),
+                "{auth:?}"
+            );
+        }
+        let stranger = decide(Auth::Identity, Some(Role::Unknown), &STATUS);
+        assert_eq!(stranger, Ok(Grounds::Certificate));
     }
 
     #[test]
     fn no_policy_allows_what_is_the_admins_alone() {
         let settings = [policy("app", &["*", "/v1/store/info"], &[], &["app"])];
         let access = Access::new(Some(identity("root")), &settings).unwrap();
-        assert_eq!(access.role(&identity("root")).refusal_of_maintenance(), None);
+        let may = |name| decide(Auth::Admin, Some(access.role(&identity(name))), &STATUS);
+        assert_eq!(may("root"), Ok(Grounds::Admin));
         for other in ["app", "stranger"] {
-            assert!(access.role(&identity(other)).refusal_of_maintenance().is_some());
+            assert_eq!(may(other), Err(Refusal::NotTheAdmin));
         }
     }
 
@@ -249,8 +343,9 @@ mod tests {
         let access = Access::new(None, &settings).unwrap();
         let refusal = access
             .role(&identity("app"))
-            .refusal(&Operation::new(Verb::CreateKey, "internal"))
-            .unwrap();
+            .may(&Operation::new(Verb::CreateKey, "internal"))
+            .unwrap_err()
+            .to_string();
         assert!(
             refusal.contains("/v1/key/*/internal") && refusal.contains("'app'"),
             "{refusal}"
@@ -266,7 +361,7 @@ mod tests {
         ] {
             let access = Access::new(None, &[policy("app", &["/v1/key/*"], &[deny], &["app"])]).unwrap();
             let bulk = Operation::new(Verb::BulkDecryptKey, "internal");
-            assert!(access.role(&identity("app")).refusal(&bulk).is_some(), "{deny}");
+            assert!(access.role(&identity("app")).may(&bulk).is_err(), "{deny}");
         }
     }
 

@@ -16,7 +16,7 @@ use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use kes_keyring::service::{self, Authorizer, Call, Caller, Grant};
-use kes_types::{EnclaveName, ListRequest, Operation, Principal, Verb};
+use kes_types::{EnclaveName, Operation, Principal, Verb};
 use rustls::pki_types::UnixTime;
 use tokio::time::timeout;
 use tracing::{debug, error, warn};
@@ -28,6 +28,7 @@ use crate::error::{ApiError, NO_CERTIFICATE, TWO_CERTIFICATES, UNRECORDED};
 use crate::handlers::{self, Reply};
 use crate::identity::Peer;
 use crate::log::chain;
+use crate::policy;
 use crate::proxy;
 use crate::route::{Auth, IGNORED_BODY, MAX_BODY, Matched};
 use crate::state::Snapshot;
@@ -131,13 +132,7 @@ impl Received {
                     auth,
                     ref resource,
                 } = *matched;
-                let listing = verb.is_listing().then(|| ListRequest::parse(resource));
-                // A policy is applied to what a pattern or position stands for.
-                let canonical: Cow<'_, str> = match &listing {
-                    Some(Ok(listing)) => listing.prefix().to_owned().into(),
-                    _ => Cow::Borrowed(resource),
-                };
-                let operation = Operation::new(verb, canonical);
+                let (operation, listing) = matched.operation();
                 let call = Call {
                     operation: &operation,
                     principal: client.principal(),
@@ -273,29 +268,20 @@ impl Authorizer for Gate<'_> {
     type Failure = ApiError;
 
     async fn authorize(&self, call: &Call<'_>, grant: Grant) -> Result<Caller, ApiError> {
-        if self.auth == Auth::Open {
-            return Ok(grant.permit(call.principal));
-        }
-        let principal = match &self.client.who {
-            Who::Known(principal) => principal,
-            Who::Anonymous => return Err(ApiError::bad_request(NO_CERTIFICATE)),
-            Who::Ambiguous => return Err(ApiError::bad_request(TWO_CERTIFICATES)),
-            Who::Misintroduced(error) => return Err(ApiError::new(error.status, error.message.clone())),
+        let principal = self.client.principal();
+        let role = principal.map(|principal| self.snapshot.access.role(&principal.identity));
+        let refusal = match policy::decide(self.auth, role, call.operation) {
+            Ok(_) => return Ok(grant.permit(call.principal)),
+            Err(refusal) => refusal,
         };
-        if self.auth == Auth::Identity {
-            return Ok(grant.permit(Some(principal)));
-        }
-        let role = self.snapshot.access.role(&principal.identity);
-        let refusal = match self.auth {
-            Auth::Admin => role.refusal_of_maintenance(),
-            Auth::Open | Auth::Identity | Auth::Policy => role.refusal(call.operation),
-        };
-        match refusal {
-            None => Ok(grant.permit(Some(principal))),
-            Some(reason) => {
-                self.log_denial(principal, call.operation, &reason);
+        match &self.client.who {
+            Who::Known(principal) => {
+                self.log_denial(principal, call.operation, &refusal.to_string());
                 Err(ApiError::not_authorized())
             }
+            Who::Anonymous => Err(ApiError::bad_request(NO_CERTIFICATE)),
+            Who::Ambiguous => Err(ApiError::bad_request(TWO_CERTIFICATES)),
+            Who::Misintroduced(error) => Err(ApiError::new(error.status, error.message.clone())),
         }
     }
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::Method;
-use kes_types::Verb;
 use kes_types::wire::ApiRoute;
+use kes_types::{BadPattern, ListRequest, Operation, Verb};
 use percent_encoding::percent_decode_str;
 
 use crate::error::ApiError;
@@ -123,6 +123,17 @@ pub(crate) struct Matched<'a> {
 }
 
 impl Matched<'_> {
+    /// What a policy is asked about, and for a listing what it asks for: a policy is applied to what a pattern or position
+    /// stands for.
+    pub(crate) fn operation(&self) -> (Operation<'_>, Option<Result<ListRequest, BadPattern>>) {
+        let listing = self.verb.is_listing().then(|| ListRequest::parse(&self.resource));
+        let canonical: Cow<'_, str> = match &listing {
+            Some(Ok(listing)) => listing.prefix().to_owned().into(),
+            Some(Err(_)) | None => Cow::Borrowed(&self.resource),
+        };
+        (Operation::new(self.verb, canonical), listing)
+    }
+
     /// The same, independent of the request's path.
     pub(crate) fn into_owned(self) -> Matched<'static> {
         let Self {

@@ -24,3 +24,4 @@ mod store_faults;
 mod system;
 mod tls;
 mod transcripts;
+mod verdicts;
