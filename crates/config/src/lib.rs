@@ -32,6 +32,7 @@ pub mod duration;
 pub mod keystore;
 mod legacy;
 mod level;
+mod lines;
 mod load;
 mod reader;
 pub mod reference;
@@ -46,9 +47,10 @@ pub use convert::{Converted, convert, convert_file};
 pub use diagnostic::{Diagnostic, LoadError};
 pub use keystore::KeyStoreSettings;
 pub use level::{BadLevel, LogLevel};
-pub use load::{Environment, Loaded, Overrides, load, load_keystore, parse, parse_keystore};
+pub use lines::Lines;
+pub use load::{Environment, Loaded, Overrides, load, load_access, load_keystore, parse, parse_keystore};
 pub use secret::SecretText;
 pub use settings::{
-    Admin, ApiOverride, AuthMode, BadAddress, BadAuthMode, Cache, Health, Limits, ListenAddress, Log,
+    Access, Admin, ApiOverride, AuthMode, BadAddress, BadAuthMode, Cache, Health, Limits, ListenAddress, Log,
     PolicyAssignment, Proxy, Settings, Tls,
 };

@@ -11,7 +11,7 @@ use crate::diagnostic::{Diagnostic, LoadError};
 use crate::keystore::KeyStoreSettings;
 use crate::reader::{Checked, Context};
 use crate::schema;
-use crate::settings::{AuthMode, Settings};
+use crate::settings::{Access, AuthMode, Settings};
 use crate::tree::{Kind, Node, SyntaxError};
 use crate::{toml, yaml};
 
@@ -70,6 +70,22 @@ pub fn load_keystore(
 ) -> Result<(KeyStoreSettings, Vec<Diagnostic>), LoadError> {
     let text = read_or_report(path, environment)?;
     parse_keystore(&text, &path.to_string_lossy(), environment)
+}
+
+/// Reads what the configuration file `path` says about who may do what: admin, proxies, policies, and paths that need no
+/// certificate. The rest may be wrong or missing. Also gives what is suspicious about it.
+///
+/// # Errors
+/// Everything that is wrong with it at once.
+pub fn load_access(
+    path: &Path,
+    environment: &Environment<'_>,
+) -> Result<(Access, Vec<Diagnostic>), LoadError> {
+    let text = read_or_report(path, environment)?;
+    let name = path.to_string_lossy();
+    let cx = Context::new(&name, environment);
+    let access = document(&cx, &text, &name).and_then(|root| schema::access_alone(&cx, &root));
+    cx.finish(access)
 }
 
 pub(crate) fn read_or_report(

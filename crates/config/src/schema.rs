@@ -19,7 +19,7 @@ use crate::legacy;
 use crate::level::LogLevel;
 use crate::load::Overrides;
 use crate::reader::{Checked, Context, Section, list_items};
-use crate::settings::{Admin, Cache, Limits, ListenAddress, Log, Settings};
+use crate::settings::{Access, Admin, Cache, Limits, ListenAddress, Log, Settings};
 use crate::tree::{Entry, Kind, Node, Position};
 
 /// Reads a whole file.
@@ -37,10 +37,7 @@ pub(crate) fn settings(cx: &Context<'_>, root: &Node, overrides: &Overrides) -> 
     if let Ok(admin) = &admin
         && let Ok(identity) = Identity::parse(&admin.text)
     {
-        owners.0.insert(
-            identity,
-            "is the admin's, who may do everything already".to_owned(),
-        );
+        owners.0.insert(identity, ADMINS.to_owned());
     }
     let tls = root
         .section(cx, "tls")
@@ -74,6 +71,43 @@ pub(crate) fn settings(cx: &Context<'_>, root: &Node, overrides: &Overrides) -> 
         log: log?,
         limits: limits?,
         keystore: keystore?,
+    })
+}
+
+/// Reads what a file says about who may do what, whatever the rest of it says or lacks.
+pub(crate) fn access_alone(cx: &Context<'_>, root: &Node) -> Checked<Access> {
+    cx.check_duplicates(root);
+    let lost = report_lost_indentation(cx, &Section::root(cx, root)?);
+    let root = &legacy::modernize(cx, root, lost);
+    let mut root = Section::root(cx, root)?;
+
+    let has_admin = root.entries().any(|entry| entry.key == "admin");
+    let admin = if has_admin {
+        admin(cx, &mut root, &Overrides::default()).map(|admin| admin.identity)
+    } else {
+        Ok(None)
+    };
+    let mut owners = Owners::default();
+    if let Ok(Some(identity)) = &admin {
+        owners.0.insert(identity.clone(), ADMINS.to_owned());
+    }
+    let proxies = root
+        .section(cx, "tls")
+        .and_then(|section| tls::proxies_alone(cx, section, &mut owners));
+    let api = root.section(cx, "api").and_then(|section| api::read(cx, section));
+    let policies = root
+        .section(cx, "policy")
+        .and_then(|section| policy::read(cx, section, &mut owners));
+    let keystore = root.section(cx, "keystore")?;
+    let is_embedded = keystore
+        .entries()
+        .any(|entry| entry.key == "embedded" && !matches!(entry.value.kind, Kind::Null));
+    Ok(Access {
+        admin: admin?,
+        proxies: proxies?,
+        api: api?,
+        policies: policies?,
+        is_embedded,
     })
 }
 
@@ -138,6 +172,9 @@ fn admin(cx: &Context<'_>, root: &mut Section<'_>, overrides: &Overrides) -> Che
         identity,
     })
 }
+
+/// Said of an identity that is given to somebody else, too.
+const ADMINS: &str = "is the admin's, who may do everything already";
 
 /// Who has an identity: an identity has one role, and one policy at most.
 #[derive(Default)]

@@ -39,6 +39,21 @@ pub struct Settings {
     pub keystore: KeyStoreSettings,
 }
 
+/// What a configuration file says about who may do what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Who may do everything; `None` when nobody may, or the file does not say.
+    pub admin: Option<Identity>,
+    /// TLS proxies, which speak for clients.
+    pub proxies: Vec<Identity>,
+    /// What differs from the defaults of a route.
+    pub api: BTreeMap<Verb, ApiOverride>,
+    /// The policies, in the order of the file.
+    pub policies: Vec<PolicyAssignment>,
+    /// Whether the key store is the embedded one, which has routes of its own.
+    pub is_embedded: bool,
+}
+
 /// Where a server listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenAddress {

@@ -1,5 +1,7 @@
 //! The section `tls`.
 
+use kes_types::Identity;
+
 use crate::load::Overrides;
 use crate::reader::{Checked, Context, Section};
 use crate::schema::Owners;
@@ -59,6 +61,16 @@ pub(crate) fn read(
         ca: ca?.map(|text| text.to_path()),
         proxy: proxy?,
     })
+}
+
+/// The identities of the proxies, whatever else the section says or lacks.
+pub(crate) fn proxies_alone(
+    cx: &Context<'_>,
+    mut section: Section<'_>,
+    owners: &mut Owners,
+) -> Checked<Vec<Identity>> {
+    let proxy = section.section(cx, "proxy")?;
+    Ok(self::proxy(cx, proxy, owners)?.map_or_else(Vec::new, |proxy| proxy.identities))
 }
 
 fn proxy(cx: &Context<'_>, mut section: Section<'_>, owners: &mut Owners) -> Checked<Option<Proxy>> {
