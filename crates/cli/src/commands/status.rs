@@ -1,5 +1,7 @@
 //! `kes status`.
 
+mod health;
+
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -18,10 +20,14 @@ pub(crate) fn run(args: StatusArgs, context: &mut Context<'_>) -> Outcome {
         short,
         api,
         json,
+        health,
         color,
         connection,
     } = args;
     context.set_color(color.when);
+    if let Some(address) = health {
+        return health::run(&address, context.output);
+    }
     let client = client(&connection.into(), context)?;
     let clock = context.clock.clone();
     let (status, latency, routes) = block_on(async {
