@@ -51,34 +51,45 @@ impl Moto {
         Self::launch(None, Some(free))
     }
 
+    /// Both at once, on a port that the caller has chosen, such as that of HTTPS on a network of its own.
+    ///
+    /// # Errors
+    ///
+    /// If moto cannot be installed or does not come up.
+    pub fn enforcing_auth_over_tls(port: u16, free: u32, certificate: &Path, key: &Path) -> Result<Self> {
+        Self::launch_on(port, Some((certificate, key)), Some(free))
+    }
+
     fn launch(tls: Option<(&Path, &Path)>, free: Option<u32>) -> Result<Self> {
+        on_free_port(|port| Self::launch_on(port, tls, free))
+    }
+
+    fn launch_on(port: u16, tls: Option<(&Path, &Path)>, free: Option<u32>) -> Result<Self> {
         let folder = install()?;
-        on_free_port(|port| {
-            let mut command = Command::new(folder.join("bin/python"));
-            command.args([
-                "-I",
-                "-u",
-                "-c",
-                SERVER,
-                "-H",
-                "127.0.0.1",
-                "-p",
-                &port.to_string(),
-            ]);
-            if let Some((certificate, key)) = tls {
-                command.arg("-c").arg(certificate).arg("-k").arg(key);
-            }
-            if let Some(free) = free {
-                command.env("INITIAL_NO_AUTH_ACTION_COUNT", free.to_string());
-            }
-            let (peer, ()) = Peer::start("moto", tempfile::tempdir()?, &mut command, |printed| {
-                printed.contains("Running on").then_some(())
-            })?;
-            Ok(Self {
-                _peer: peer,
-                port,
-                tls: tls.is_some(),
-            })
+        let mut command = Command::new(folder.join("bin/python"));
+        command.args([
+            "-I",
+            "-u",
+            "-c",
+            SERVER,
+            "-H",
+            "127.0.0.1",
+            "-p",
+            &port.to_string(),
+        ]);
+        if let Some((certificate, key)) = tls {
+            command.arg("-c").arg(certificate).arg("-k").arg(key);
+        }
+        if let Some(free) = free {
+            command.env("INITIAL_NO_AUTH_ACTION_COUNT", free.to_string());
+        }
+        let (peer, ()) = Peer::start("moto", tempfile::tempdir()?, &mut command, |printed| {
+            printed.contains("Running on").then_some(())
+        })?;
+        Ok(Self {
+            _peer: peer,
+            port,
+            tls: tls.is_some(),
         })
     }
 

@@ -34,7 +34,7 @@ impl Vault {
     ///
     /// If it cannot be built or does not come up.
     pub fn start() -> Result<Self> {
-        Self::launch(None)
+        Self::launch(None, None)
     }
 
     /// Starts one over TLS with this certificate chain and key in PEM. It asks clients for certificates and needs none.
@@ -43,17 +43,29 @@ impl Vault {
     ///
     /// If it cannot be built or does not come up.
     pub fn start_tls(certificate: &Path, key: &Path) -> Result<Self> {
-        Self::launch(Some((certificate, key)))
+        Self::launch(Some((certificate, key)), None)
     }
 
-    fn launch(tls: Option<(&Path, &Path)>) -> Result<Self> {
+    /// The same on a port that the caller has chosen, such as Vault's own on a network where nobody else is.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be built or does not come up.
+    pub fn start_tls_on(tls_port: u16, certificate: &Path, key: &Path) -> Result<Self> {
+        Self::launch(Some((certificate, key)), Some(tls_port))
+    }
+
+    fn launch(tls: Option<(&Path, &Path)>, tls_port: Option<u16>) -> Result<Self> {
         let program = install()?;
         on_free_port(|port| {
             let mut command = Command::new(&program);
             let mut endpoint = format!("http://127.0.0.1:{port}");
             command.arg("-listen").arg(format!("127.0.0.1:{port}"));
             if let Some((certificate, key)) = tls {
-                let tls_port = free_port()?;
+                let tls_port = match tls_port {
+                    Some(chosen) => chosen,
+                    None => free_port()?,
+                };
                 endpoint = format!("https://127.0.0.1:{tls_port}");
                 command.arg("-tls-listen").arg(format!("127.0.0.1:{tls_port}"));
                 command.arg("-tls-cert").arg(certificate).arg("-tls-key").arg(key);
