@@ -1,90 +1,194 @@
-//! Guides that others have published for the reference implementation, step by step against ours: what people have followed for years
-//! must go on working, spellings of old releases included.
+//! What others have published for the reference implementation, line by line against ours: what people have followed for years must
+//! go on working, spellings of old releases included.
 //!
-//! What a guide does in a console of AWS or with the command `vault` is done through the API here, which is what these do. Their
-//! configurations are as they print them, with the addresses of the peers.
+//! A document is a table in `documents`: each of its commands and configurations, with the line where it is, how it is tried, and what
+//! must come out. To add one, write a table like its neighbours and name it in `documents.rs`. A row that cannot be tried on one
+//! machine says why, and is counted.
+//!
+//! A document is followed in a room of its own (`room.sh`): a network and a tree in which the lines are typed as they are printed, with
+//! their ports and folders, on real programs. That takes root, `sudo` without a password, or user namespaces.
 
-mod aws;
+mod documents;
+mod pattern;
 mod place;
-mod vault;
+mod table;
 
-use anyhow::{Context, Result};
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use kes_peers::{Moto, Vault};
+use rustix::process::geteuid;
 
 use self::place::Place;
+use self::table::{Document, Way};
 use crate::cargo;
 use crate::report::Report;
 
-/// One step of a guide.
-type Step<P> = (&'static str, fn(&mut Place, &P) -> Result<()>);
+/// The subcommand that follows a document in its room.
+pub(crate) const INSIDE: &str = "guide-in-its-room";
 
-/// Runs the guides whose names contain `only`, or all.
+/// Follows the documents whose names contain `only`, or all.
 pub(crate) fn run(report: &mut Report, only: Option<&str>) {
-    let mut kes = None;
+    let wanted: Vec<&Document> = documents::ALL
+        .iter()
+        .copied()
+        .filter(|document| only.is_none_or(|part| document.name.contains(part)))
+        .collect();
+    if let (true, Some(only)) = (wanted.is_empty(), only) {
+        return report.add(0, &[format!("guides: no guide is called '{only}'")]);
+    }
+    let mut programs = None;
     report.step(
-        "guides: the executable is built",
-        &mut kes,
-        |kes| {
-            *kes = Some(cargo::build_kes()?);
+        "guides: the programs are there",
+        &mut programs,
+        |programs| {
+            *programs = Some(install()?);
             Ok(())
         },
         |_| String::new(),
     );
-    let Some(kes) = kes else {
+    let Some(programs) = programs else {
         return;
     };
-    let mut found = false;
-    let mut wanted = |name: &str| {
-        let is_wanted = only.is_none_or(|part| name.contains(part));
-        found |= is_wanted;
-        is_wanted
-    };
-    if wanted(vault::NAME) {
-        guide(report, vault::NAME, &kes, vault::start, vault::STEPS);
-    }
-    for (name, steps) in aws::GUIDES {
-        if wanted(name) {
-            guide(report, name, &kes, aws::start, steps);
+    for document in wanted {
+        if let Err(error) = enter(document, &programs, report) {
+            report.add(0, &[format!("guides: {}: {error:#}", document.name)]);
         }
-    }
-    if let (false, Some(only)) = (found, only) {
-        report.add(0, &[format!("guides: no guide is called '{only}'")]);
     }
 }
 
-/// Runs the steps of one guide in order, in a place of its own. After one that fails, the rest could only fail too.
-fn guide<P>(
-    report: &mut Report,
-    name: &str,
-    kes: &std::path::Path,
-    start: fn(&mut Place) -> Result<P>,
-    steps: &[Step<P>],
-) {
-    let mut place = match Place::new(kes) {
-        Ok(place) => place,
-        Err(error) => return report.add(0, &[format!("guides: {name}: {error:#}")]),
-    };
-    let mut peer = None;
-    let started = report.step(
-        &format!("guides: {name}: the peer starts"),
-        &mut place,
-        |place| {
-            peer = Some(start(place).context("starting the peer")?);
-            Ok(())
-        },
-        Place::evidence,
+/// What the documents have their readers install. In a room nothing can be fetched.
+fn install() -> Result<Vec<PathBuf>> {
+    let programs = vec![
+        cargo::build_kes()?,
+        kes_peers::minio()?,
+        kes_peers::mc()?,
+        kes_peers::aws_cli()?,
+    ];
+    drop((Moto::start()?, Vault::start()?));
+    Ok(programs)
+}
+
+/// Follows a document in a room of its own, which is another process of this program.
+fn enter(document: &Document, programs: &[PathBuf], report: &mut Report) -> Result<()> {
+    println!("guides: {}: {}", document.name, document.title);
+    let folder = tempfile::Builder::new().prefix("kes-guide-").tempdir()?;
+    let (root, script, results) = (
+        folder.path().join("root"),
+        folder.path().join("room.sh"),
+        folder.path().join("results"),
     );
-    let Some(peer) = peer.filter(|_| started) else {
-        return;
-    };
-    for (step, run) in steps {
-        let passed = report.step(
-            &format!("guides: {name}: {step}"),
-            &mut place,
-            |place| run(place, &peer),
-            Place::evidence,
-        );
-        if !passed {
-            return;
-        }
+    fs::create_dir(&root)?;
+    fs::create_dir(&results)?;
+    fs::write(&script, include_str!("guides/room.sh"))?;
+    let this = env::current_exe()?;
+    let mut folders = vec![cargo::root(), folder.path()];
+    folders.extend(
+        programs
+            .iter()
+            .chain([&this])
+            .filter_map(|program| program.parent()),
+    );
+    let cache = cache()?;
+    folders.push(&cache);
+
+    let mut room = room()?;
+    room.arg(format!("KES_GUIDES_FOLDERS={}", words(&folders)?))
+        .arg(format!("XDG_CACHE_HOME={}", cache.display()))
+        .args(["unshare", "--net", "--mount", "--propagation", "private"])
+        .args(["--pid", "--fork", "--kill-child"]);
+    if !geteuid().is_root() && room.get_program() == "env" {
+        room.arg("--map-root-user");
     }
+    room.arg("bash")
+        .args([&script, &root])
+        .arg(&this)
+        .args([INSIDE, document.name])
+        .arg(&results)
+        .args(programs);
+    let status = room.status().context("starting unshare")?;
+    let read = |name: &str| fs::read_to_string(results.join(name)).unwrap_or_default();
+    let passed = read("passed").lines().count();
+    let failed: Vec<String> = read("failed").lines().map(str::to_owned).collect();
+    for line in read("left out").lines() {
+        report.leave_out(line);
+    }
+    report.add(passed, &failed);
+    ensure!(
+        status.success(),
+        "the document could not be followed to its end: {status}. A room takes root, sudo without a password, or user namespaces"
+    );
+    Ok(())
+}
+
+/// A command that runs what follows it as root, after assignments of variables.
+fn room() -> Result<Command> {
+    let may_sudo = || {
+        let asked = Command::new("sudo").args(["-n", "true"]).output();
+        asked.is_ok_and(|output| output.status.success())
+    };
+    if geteuid().is_root() || !may_sudo() {
+        return Ok(Command::new("env"));
+    }
+    let mut command = Command::new("sudo");
+    let path = env::var("PATH").context("reading PATH")?;
+    command.args(["-n", "env", &format!("PATH={path}")]);
+    Ok(command)
+}
+
+fn cache() -> Result<PathBuf> {
+    match env::var_os("XDG_CACHE_HOME").filter(|folder| Path::new(folder).is_absolute()) {
+        Some(folder) => Ok(folder.into()),
+        None => Ok(PathBuf::from(env::var_os("HOME").context("HOME is not set")?).join(".cache")),
+    }
+}
+
+fn words(folders: &[&Path]) -> Result<String> {
+    let words: Vec<&str> = folders.iter().filter_map(|folder| folder.to_str()).collect();
+    ensure!(
+        words.len() == folders.len() && words.iter().all(|word| !word.contains(char::is_whitespace)),
+        "the folders {folders:?} have names that a shell script would not read"
+    );
+    Ok(words.join(" "))
+}
+
+/// Follows the document, in its room: prints each row with its result, and leaves the results in a folder.
+pub(crate) fn inside(arguments: &[&str]) -> Result<()> {
+    let [name, results, programs @ ..] = arguments else {
+        bail!("'{INSIDE}' is for this program itself");
+    };
+    let document = documents::ALL
+        .iter()
+        .find(|document| document.name == *name)
+        .with_context(|| format!("no guide is called '{name}'"))?;
+    let programs: Vec<PathBuf> = programs.iter().map(PathBuf::from).collect();
+    let results = Path::new(results);
+    let mut place = Place::new(&programs)?;
+    let mut report = Report::default();
+    let (mut passed, mut failed, mut left_out) = (String::new(), String::new(), String::new());
+    for (line, row) in document.rows() {
+        let text = row.text.lines().next().unwrap_or_default();
+        let step = format!("guides: {name}:{line}: {text}");
+        if let Way::NotHere(because) = row.way {
+            left_out += &format!("{step} ... {because}\n");
+            continue;
+        }
+        if let Way::Instead { why, .. } | Way::InsteadServes { why, .. } = row.way {
+            println!("    (in other words: {why})");
+        }
+        let went = report.step(&step, &mut place, |place| place.follow(row), Place::evidence);
+        if !went {
+            // The rest could only fail, too.
+            failed += &format!("{step}\n");
+            break;
+        }
+        passed += &format!("{step}\n");
+    }
+    for (file, text) in [("passed", passed), ("failed", failed), ("left out", left_out)] {
+        fs::write(results.join(file), text)?;
+    }
+    Ok(())
 }

@@ -47,6 +47,7 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
     match arguments {
         ["test", rest @ ..] => test(rest),
         ["bench", rest @ ..] => cargo::bench(rest),
+        [guides::INSIDE, rest @ ..] => guides::inside(rest).map(|()| ExitCode::SUCCESS),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)

@@ -10,6 +10,7 @@ use anyhow::Result;
 pub(crate) struct Report {
     passed: usize,
     failed: Vec<String>,
+    left_out: usize,
 }
 
 impl Report {
@@ -50,6 +51,12 @@ impl Report {
         self.failed.extend_from_slice(failed);
     }
 
+    /// Counts and prints what cannot be tried on one machine, for a reason that is written down with it.
+    pub(crate) fn leave_out(&mut self, what_and_why: &str) {
+        println!("not here: {what_and_why}");
+        self.left_out += 1;
+    }
+
     /// Prints what failed and the closing line.
     pub(crate) fn close(self) -> ExitCode {
         if !self.failed.is_empty() {
@@ -57,6 +64,9 @@ impl Report {
             for name in &self.failed {
                 println!("    {name}");
             }
+        }
+        if self.left_out > 0 {
+            println!("\n{} cannot be tried here", self.left_out);
         }
         println!("\n{} passed, {} failed", self.passed, self.failed.len());
         if self.failed.is_empty() && self.passed > 0 {
