@@ -7,12 +7,13 @@ use std::time::Duration;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::client::TlsStream;
 
 use crate::{Answer, TestClient};
 
-/// How long a test waits for what must come at once, before it fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a test waits for what must come at once, before it fails. Nobody waits so long for a success.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for `future`, but not for ever.
 ///
@@ -24,17 +25,21 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_| panic!("{what}: nothing within {PATIENCE:?}"))
 }
 
-/// Waits until `done` says so, but not for ever.
+/// Waits until `done` says so, but not for ever. It leaves the processor to whom it waits for, which may be another process.
 ///
 /// # Panics
 /// When it takes too long.
-pub async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
-    soon(what, async {
-        while !done().await {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+pub async fn until(what: &str, done: impl AsyncFnMut() -> bool) {
+    soon(what, looking(done)).await;
+}
+
+/// Looks again and again, at once at first.
+pub(crate) async fn looking(mut done: impl AsyncFnMut() -> bool) {
+    let mut looks = interval(Duration::from_millis(1));
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !done().await {
+        looks.tick().await;
+    }
 }
 
 /// A TLS connection and what has come in on it.

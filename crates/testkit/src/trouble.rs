@@ -35,10 +35,8 @@ use async_trait::async_trait;
 use kes_crypto::SecretBytes;
 use kes_keystore::{BoxError, EntryName, KeyStore, Patience, StoreError, StoreOp};
 
+use crate::{Answer, Fault, FaultProxy, ProxiedRequest, TestServer};
 use kes_server::log::Level;
-use tokio::time::MissedTickBehavior;
-
-use crate::{Answer, Fault, FaultProxy, ProxiedRequest, TestServer, soon};
 
 pub use bounds::*;
 pub use cold::*;
@@ -140,7 +138,10 @@ macro_rules! trouble_tests {
 
 /// How much longer than it may an operation can take before it counts as one that does not end. The tests of these promises
 /// wait so long for what does not end.
-const SLACK: Duration = Duration::from_secs(if cfg!(test) { 4 } else { 10 });
+const SLACK: Duration = Duration::from_secs(10);
+
+/// How long is waited for what has to come. The tests of these promises wait so long for what does not come.
+const LIMIT: Duration = Duration::from_secs(if cfg!(test) { 20 } else { 60 });
 
 /// For operations that are to succeed: nothing runs out.
 const PATIENT: Patience = Patience {
@@ -313,17 +314,11 @@ async fn ends<T>(what: impl fmt::Display, deadline: Duration, future: impl Futur
         })
 }
 
-/// Waits until `done` says so, but not for ever. Unlike [`crate::until`] it leaves the processor to whom it waits for, which may
-/// be another process.
-async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
-    let mut looks = tokio::time::interval(Duration::from_millis(2));
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    soon(what, async {
-        while !done().await {
-            looks.tick().await;
-        }
-    })
-    .await;
+/// Waits until `done` says so, but not for ever.
+async fn until(what: &str, done: impl AsyncFnMut() -> bool) {
+    tokio::time::timeout(LIMIT, crate::raw::looking(done))
+        .await
+        .unwrap_or_else(|_| panic!("{what}: not within {LIMIT:?}"));
 }
 
 async fn connect(rig: &impl Rig, patience: Patience) -> Subject {
