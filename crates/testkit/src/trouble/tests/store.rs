@@ -191,7 +191,7 @@ impl Inner {
             self.down.store(true, Ordering::SeqCst);
         }
         if self.is(Bad::KeepsWhatFailed) {
-            self.kept.lock().unwrap().push(vec![1; 8000]);
+            self.kept.lock().unwrap().push(vec![1; 20_000]);
         }
         if self.is(Bad::LogsItsToken) {
             tracing::debug!(target: "kes_store", "failed with {}", self.token);
