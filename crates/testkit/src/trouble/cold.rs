@@ -2,6 +2,7 @@
 
 use futures_util::future::join_all;
 use kes_crypto::{Algorithm, KeyVersion};
+use kes_keyring::CacheSettings;
 use kes_types::{Clock as _, SystemClock};
 
 use super::*;
@@ -22,7 +23,15 @@ pub async fn a_thousand_cold_keys_are_each_fetched_once(rig: impl Rig) {
         join_all(created).await;
     }
 
-    let running = server(trial.connect(PATIENT).await).start().await;
+    let mut server = server(trial.connect(PATIENT).await);
+    // However long it takes, no key leaves the cache meanwhile.
+    let day = Duration::from_secs(24 * 3600);
+    server.cache = CacheSettings {
+        any: day,
+        unused: day,
+        ..CacheSettings::default()
+    };
+    let running = server.start().await;
     let connecting = (0..CLIENTS).map(async |_| running.app().connect().await.unwrap());
     let clients = join_all(connecting).await;
     trial.proxy().forget();
