@@ -91,7 +91,8 @@ pub async fn a_taken_name_stays_taken(rig: impl Rig) {
 /// When another server creates the name between two attempts, the second attempt finds another's value and not its own.
 pub async fn whoever_comes_first_between_two_attempts_has_the_name(rig: impl Rig) {
     let trial = Trial::new(rig).await;
-    let store = trial.connect(BRIEF).await;
+    // The first attempt waits at the gate for as long as the other server takes.
+    let store = trial.connect(PATIENT).await;
     let faults = [
         Fault::Reset,
         Fault::Lose,
@@ -112,7 +113,7 @@ pub async fn whoever_comes_first_between_two_attempts_has_the_name(rig: impl Rig
         soon("the create reaches the proxy", gate.reached()).await;
         create(&trial.direct, &text).await;
         gate.open();
-        let created = ends("a create", BRIEF.operation, creating).await.unwrap();
+        let created = ends("a create", PATIENT.operation, creating).await.unwrap();
         assert!(
             matches!(created, Err(StoreError::Exists)),
             "a create that came second with {fault:?}: {created:?}"
