@@ -171,7 +171,7 @@ pub async fn what_never_answers_is_given_up_in_time(rig: impl Rig) {
 }
 
 /// With so little patience a slow machine may need to try again.
-async fn connect_at_last(rig: &impl Rig, patience: Patience) -> Subject {
+pub(super) async fn connect_at_last(rig: &impl Rig, patience: Patience) -> Subject {
     let mut connected = None;
     until("the store is connected", async || {
         connected = rig.connect(patience).await.ok();

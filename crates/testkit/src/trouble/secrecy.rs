@@ -7,11 +7,13 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::future::join_all;
 use serde_json::json;
 
+use super::failures::connect_at_last;
 use super::log::Log;
 use super::*;
 
 /// No credential and no key is in an error, a log, a `Debug`, an answer or a metric, in whatever form, whatever goes wrong.
 pub async fn no_secret_is_told_whatever_happens(rig: impl Rig) {
+    const HANGING: &str = "hanging requests";
     let log = Log::of_the_process();
     let trial = Trial::new(rig).await;
     let brief = Patience {
@@ -27,10 +29,14 @@ pub async fn no_secret_is_told_whatever_happens(rig: impl Rig) {
     let number = EXAMINED.fetch_add(1, Ordering::Relaxed);
     let key = format!("a key nobody may see: no. {number:06}").into_bytes();
     let told_of = format!("told-{number}");
-    let store = trial.connect(brief).await;
+    let store = trial.connect(PATIENT).await;
     told.push(format!("{store} {store:?}"));
     let running = server(Arc::clone(&store)).start().await;
     let client = running.app();
+    // For requests that hang: in so little time nothing has to succeed.
+    let hasty_store = connect_at_last(&trial.rig, brief).await;
+    told.push(format!("{hasty_store} {hasty_store:?}"));
+    let hasty = server(Arc::clone(&hasty_store)).start().await;
     let import = json!({"key": STANDARD.encode(&key)}).to_string();
     client.put("/v1/key/import/imported", import.clone()).await.ok();
     let generated = client.put("/v1/key/generate/imported", "").await.ok().json();
@@ -52,7 +58,7 @@ pub async fn no_secret_is_told_whatever_happens(rig: impl Rig) {
     let mut problems = trial.problems();
     let page = "<html>Please log in.</html>";
     for (label, fault) in [
-        ("hanging requests", Fault::Hang),
+        (HANGING, Fault::Hang),
         ("a page", Fault::Says(Answer::of(200, "text/html", page))),
         ("a refusal", Fault::Says(Answer::of(403, "text/html", page))),
         ("nothing there", Fault::Says(Answer::of(404, "text/html", page))),
@@ -77,7 +83,11 @@ pub async fn no_secret_is_told_whatever_happens(rig: impl Rig) {
             Some(problem) => trial.fail(problem).await,
             None => trial.proxy().set(echo),
         }
-        let asked = StoreOp::ALL.map(|op| trial.ask(&store, op, &told_of));
+        let (store, running) = match label {
+            HANGING => (&hasty_store, &hasty),
+            _ => (&store, &running),
+        };
+        let asked = StoreOp::ALL.map(|op| trial.ask(store, op, &told_of));
         for (op, asked) in StoreOp::ALL.into_iter().zip(join_all(asked).await) {
             // A page may pass for the success of a delete: there is nothing in it to tell.
             if let Err(error) = asked {
@@ -105,11 +115,13 @@ pub async fn no_secret_is_told_whatever_happens(rig: impl Rig) {
         }
         trial.heal();
     }
-    for event in running.audit().await {
-        told.push(event.to_string());
+    for (running, store) in [(running, &store), (hasty, &hasty_store)] {
+        for event in running.audit().await {
+            told.push(event.to_string());
+        }
+        drop(running);
+        store.close().await;
     }
-    drop(running);
-    store.close().await;
 
     // The log has everything that happened in it, of other tests of the process too.
     tracing::debug!(target: "kes_testkit", "this is the last line of {store}");

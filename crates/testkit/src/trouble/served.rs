@@ -5,10 +5,10 @@ use futures_util::future::join3;
 use super::*;
 use crate::{Running, TestClient};
 
-/// What hangs is given up soon, and what does not has time enough.
+/// What hangs is given up soon: before the key ring gives up a sign of life, which would find the outage in place of the store.
 const BRIEF: Patience = Patience {
-    attempt: Duration::from_secs(2),
-    operation: Duration::from_secs(3),
+    attempt: Duration::from_secs(3),
+    operation: Duration::from_secs(4),
     ..PATIENT
 };
 
@@ -25,7 +25,8 @@ pub async fn the_server_says_what_is_going_on(rig: impl Rig) {
     };
     for (number, problem) in trial.problems().iter().chain([&hanging]).enumerate() {
         let label = problem.label;
-        let running = server(trial.connect(BRIEF).await).start().await;
+        let patience = if label == hanging.label { BRIEF } else { PATIENT };
+        let running = server(trial.connect(patience).await).start().await;
         let client = running.app();
         let [warm, cold, old, new] = ["warm", "cold", "old", "new"].map(|key| format!("{key}-{number}"));
         for key in [&warm, &cold, &old] {
