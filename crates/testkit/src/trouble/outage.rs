@@ -95,6 +95,7 @@ pub async fn without_an_offline_time_errors_come_at_once(rig: impl Rig) {
     let client = running.app();
     client.put("/v1/key/create/warm", "").await.ok();
     generate(&client, "warm").await.ok();
+    let mut connection = client.connect().await.unwrap();
     trial.proxy().always(Fault::Hang);
     // The first to ask finds the outage.
     generate(&client, "kept").await.fails(502, FAILED_TO_READ);
@@ -106,9 +107,12 @@ pub async fn without_an_offline_time_errors_come_at_once(rig: impl Rig) {
     let began = Instant::now();
     for request in 0..REQUESTS {
         let key = if request % 2 == 0 { "warm" } else { "kept" };
-        generate(&client, key).await.fails(502, FAILED_TO_READ);
+        let path = format!("/v1/key/generate/{key}");
+        let answer = connection.send("PUT", &path, "").await;
+        answer.fails(502, FAILED_TO_READ);
+        // A tenth of what they take if each waits for a time-out.
         let took = began.elapsed();
-        assert!(took < 5 * brief.operation, "{request} requests took {took:?}");
+        assert!(took < 10 * brief.operation, "{request} requests took {took:?}");
     }
     assert_eq!(trial.proxy().count_of(trial.requests_of(StoreOp::Get)), 0);
 
