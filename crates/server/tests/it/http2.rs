@@ -445,8 +445,9 @@ async fn a_body_that_never_ends_is_answered_in_time() {
 #[tokio::test]
 async fn a_client_without_a_window_does_not_keep_its_connection() {
     let mut server = TestServer::default();
-    server.settings.limits.header_timeout = Duration::from_millis(50);
-    server.settings.limits.idle_timeout = Duration::from_millis(50);
+    // Enough for a handshake on a busy machine.
+    server.settings.limits.header_timeout = Duration::from_secs(2);
+    server.settings.limits.idle_timeout = Duration::from_secs(2);
     let running = server.start().await;
     let mut connection = running.app().over(Protocol::Http2).raw().await;
     let no_window = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
