@@ -1,7 +1,7 @@
 //! How a server ends.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use kes_keystore::StoreOp;
@@ -12,11 +12,18 @@ use tokio::task::JoinHandle;
 /// So long that a test fails before it is over.
 const LONG: Duration = Duration::from_secs(3600);
 /// Long enough for a busy machine to do in it what has to succeed.
-const BRIEF: Duration = Duration::from_millis(500);
+const BRIEF: Duration = Duration::from_secs(2);
+
+/// A server that waits for slow and idle clients longer than any test does.
+fn patient(store: &FaultyStore) -> TestServer {
+    let mut server = TestServer::over(Arc::new(store.clone())).with_own_error_log();
+    server.settings.limits.header_timeout = LONG;
+    server.settings.limits.idle_timeout = LONG;
+    server
+}
 
 async fn over(store: &FaultyStore) -> Running {
-    let server = TestServer::over(Arc::new(store.clone())).with_own_error_log();
-    let running = server.start().await;
+    let running = patient(store).start().await;
     running.app().put("/v1/key/create/my-key", "").await.ok();
     running
 }
@@ -81,9 +88,7 @@ async fn idle_connections_are_closed_at_once() {
         running.app().over(Protocol::Http2).raw().await,
     ];
     let halfway = TcpStream::connect(running.address()).await.unwrap();
-    let started = Instant::now();
     soon("the end", running.shutdown(LONG)).await;
-    assert!(started.elapsed() < Duration::from_secs(5));
     for silent in &mut silent {
         silent.closed().await;
     }
@@ -129,7 +134,7 @@ async fn what_exceeds_the_grace_is_cut_off() {
 #[tokio::test]
 async fn half_a_header_does_not_use_up_the_grace() {
     let store = FaultyStore::new();
-    let mut server = TestServer::over(Arc::new(store.clone())).with_own_error_log();
+    let mut server = patient(&store);
     server.settings.limits.header_timeout = BRIEF;
     let mut running = server.start().await;
     let mut dribbling = running.app().raw().await;
@@ -137,9 +142,7 @@ async fn half_a_header_does_not_use_up_the_grace() {
         .write("GET /version HTTP/1.1\r\nHost: localhost\r\n\r\nGET /ver")
         .await;
     dribbling.answer().await;
-    let started = Instant::now();
     soon("the end", running.shutdown(LONG)).await;
-    assert!(started.elapsed() < Duration::from_secs(5));
     dribbling.closed().await;
 }
 
