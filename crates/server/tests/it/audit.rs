@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use kes_server::log::Level;
-use kes_testkit::{TestServer, app};
+use kes_testkit::{PATIENCE, TestServer, app, soon, until};
 use serde_json::Value;
-
-/// How long a test waits for what must come at once, before it fails.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn every_request_is_audited_whatever_becomes_of_it() {
@@ -138,19 +135,12 @@ async fn streams_are_bounded() {
     assert_eq!(refused.headers["retry-after"], "1");
     drop((stream, first));
     // The place is free as soon as the server notices that the reader has gone.
-    while running
-        .admin()
-        .connect()
-        .await
-        .unwrap()
-        .stream(hyper_get("/v1/log/error"))
-        .await
-        .unwrap()
-        .status()
-        != 200
-    {
-        tokio::task::yield_now().await;
-    }
+    until("the place is free", async || {
+        let mut connection = running.admin().connect().await.unwrap();
+        let answer = connection.stream(hyper_get("/v1/log/error")).await.unwrap();
+        answer.status() == 200
+    })
+    .await;
 }
 
 fn hyper_get(path: &str) -> hyper::Request<http_body_util::Full<bytes::Bytes>> {
@@ -165,7 +155,8 @@ async fn a_stalled_audit_log_stops_requests_instead_of_losing_events() {
     for verb in kes_types::Verb::ALL {
         let settings = kes_server::RouteSettings {
             skip_auth: false,
-            timeout: Some(Duration::from_millis(50)),
+            // Enough for a busy machine to answer all but the request that waits for room.
+            timeout: Some(Duration::from_secs(2)),
         };
         server.settings.routes.insert(verb, settings);
     }
@@ -207,9 +198,7 @@ async fn a_stalled_audit_log_stops_requests_instead_of_losing_events() {
             count += 1;
         }
     });
-    while !reading.is_finished() {
-        tokio::task::yield_now().await;
-    }
-    reading.join().unwrap();
+    let joining = tokio::task::spawn_blocking(|| reading.join());
+    soon("the rest", joining).await.unwrap().unwrap();
     running.app().get("/v1/status").await.ok();
 }
