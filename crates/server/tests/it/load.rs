@@ -17,7 +17,7 @@ const SPARE: u64 = 200;
 /// Most resident bytes of the server for a connection that is idle.
 const MOST_BYTES: u64 = 64 << 10;
 /// How long the whole test may take.
-const DEADLINE: Duration = Duration::from_secs(300);
+const DEADLINE: Duration = Duration::from_secs(1200);
 /// Tells the process what it is: `server`, or the address that the clients connect to.
 const ROLE: &str = "KES_TEST_IDLE_CONNECTIONS";
 /// What lines between the processes begin with, since the test harness prints as well.

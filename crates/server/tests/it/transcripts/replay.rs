@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use kes_server::{PolicySettings, RouteSettings};
-use kes_testkit::{Credentials, Failure, FaultyStore, Protocol, Running, TestServer, admin, app};
+use kes_testkit::{Credentials, Failure, FaultyStore, PATIENCE, Protocol, Running, TestServer, admin, app};
 use kes_types::{Rule, Verb};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -13,9 +12,6 @@ use tokio::net::TcpStream;
 
 use super::format::{Expected, Header, Setup, Transcript, What};
 use super::shape::{Captures, key_name, repeat};
-
-/// How long an answer may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Plays the client of a transcript against a server of its own.
 pub(super) async fn replay(name: &str, text: &str) {
