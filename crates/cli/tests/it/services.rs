@@ -178,6 +178,17 @@ impl Mount {
         vault().root("PUT", &path, body).unwrap();
     }
 
+    /// The names of what is stored in a mount of version 2.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let path = format!("{}/metadata?list=true", self.name);
+        let answer = vault().root("GET", &path, Value::Null).unwrap();
+        let names = answer["data"]["keys"].as_array().unwrap();
+        names
+            .iter()
+            .map(|name| name.as_str().unwrap().to_owned())
+            .collect()
+    }
+
     pub(crate) fn get(&self, name: &str) -> Vec<u8> {
         let (path, pointer) = match self.version {
             1 => (format!("{}/{name}", self.name), "/data"),
