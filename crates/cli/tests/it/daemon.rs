@@ -5,14 +5,11 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
+use kes_testkit::PATIENCE;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::kes::{Ran, command};
-
-/// Longer than anything here takes, so that a test that waits in vain fails.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server that is killed when dropped.
 pub(crate) struct Daemon {

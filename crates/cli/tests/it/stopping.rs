@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use kes_testkit::{Credentials, TestClient};
+use kes_testkit::{Credentials, TestClient, until};
 
 use crate::daemon::Daemon;
 use crate::kes::succeed;
@@ -40,10 +40,10 @@ async fn busy(dir: &std::path::Path) -> (Daemon, TlsStream<TcpStream>) {
     assert!(go_on.starts_with(b"HTTP/1.1 100 "));
 
     server.signal(Signal::TERM);
-    // Until it has heard it.
-    while TcpStream::connect(server.address()).await.is_ok() {
-        tokio::task::yield_now().await;
-    }
+    until("it has heard it", async || {
+        TcpStream::connect(server.address()).await.is_err()
+    })
+    .await;
     (server, stream)
 }
 
