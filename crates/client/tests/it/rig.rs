@@ -1,6 +1,7 @@
 //! Clients of servers in the test's own process.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use kes_client::{Client, Credentials, Endpoint, ServerTrust};
 
@@ -32,6 +33,19 @@ pub(crate) fn client_that_trusts(
     .unwrap()
 }
 
+/// A client without credentials of these servers that asks them again so often, almost at once.
+pub(crate) fn persistent(servers: &[SocketAddr], retries: u32) -> Client {
+    let endpoints = servers
+        .iter()
+        .map(|server| Endpoint::parse(&server.to_string()).unwrap());
+    Client::builder(endpoints.collect())
+        .trust(ServerTrust::dangerous_anything())
+        .retries(retries)
+        .retry_wait(Duration::from_millis(1))
+        .build()
+        .unwrap()
+}
+
 /// The admin of the test server at `server`.
 pub(crate) fn admin(server: SocketAddr) -> Client {
     client(&[server], Some(kes_testkit::admin()))
@@ -39,6 +53,6 @@ pub(crate) fn admin(server: SocketAddr) -> Client {
 
 /// An address where nothing listens.
 pub(crate) fn nowhere() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    // A port that was free a moment ago may be another test's by now; this one is never given out.
+    SocketAddr::from(([127, 0, 0, 1], 1))
 }
