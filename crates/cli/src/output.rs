@@ -73,6 +73,11 @@ impl Output {
         self.is_terminal
     }
 
+    /// Whether the output has colours.
+    pub(crate) const fn has_colors(&self) -> bool {
+        self.colors
+    }
+
     /// Colours the output or not from now on.
     pub(crate) fn set_color(&mut self, when: ColorWhen, environment: &Environment) {
         self.colors = when.decide(self.is_terminal, environment);

@@ -60,7 +60,7 @@ pub(crate) fn trace(args: LogTraceArgs, context: &mut Context<'_>) -> Outcome {
     match kind.as_str() {
         "metric" => {
             context.deprecated("kes log trace", "use kes metric");
-            metric::show(rate.unwrap_or(TRACE_RATE), &connection, context)
+            metric::show(rate.unwrap_or(TRACE_RATE), json, &connection, context)
         }
         "error" => {
             context.deprecated("kes log trace", "use kes log --error");
@@ -159,7 +159,7 @@ fn row(event: &AuditEvent, output: &Output) -> String {
 }
 
 /// So many nanoseconds with about three digits.
-fn rounded(nanos: u64) -> Duration {
+pub(super) fn rounded(nanos: u64) -> Duration {
     const MICROSECOND: u64 = 1_000;
     const MILLISECOND: u64 = 1_000 * MICROSECOND;
     const SECOND: u64 = 1_000 * MILLISECOND;

@@ -1,4 +1,9 @@
-//! `kes metric`.
+//! `kes metric`: a live view on a terminal, a line of JSON for each answer elsewhere.
+
+mod live;
+mod model;
+mod screen;
+mod view;
 
 use std::time::Duration;
 
@@ -22,12 +27,22 @@ pub(crate) fn run(args: MetricArgs, context: &mut Context<'_>) -> Outcome {
         connection,
     } = args;
     context.set_color(color.when);
-    show(rate.unwrap_or(RATE), &connection, context)
+    show(rate.unwrap_or(RATE), false, &connection, context)
 }
 
-/// Prints the metrics of a server, one object at once and one after each `rate`.
-pub(crate) fn show(rate: Duration, connection: &Connection, context: &mut Context<'_>) -> Outcome {
+/// Shows the metrics of a server, at once and after each `rate`: as JSON, unless a person watches.
+pub(crate) fn show(
+    rate: Duration,
+    json: bool,
+    connection: &Connection,
+    context: &mut Context<'_>,
+) -> Outcome {
     let client = client(connection, context)?;
+    // Some terminals only print one line below the other.
+    let can_redraw = context.environment.get("TERM") != Some("dumb");
+    if context.output.is_terminal() && can_redraw && !json {
+        return live::show(&client, rate, context);
+    }
     let output = &mut *context.output;
     follow(async {
         let mut ticks = interval(rate);

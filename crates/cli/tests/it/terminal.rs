@@ -14,7 +14,8 @@ pub(crate) struct Terminal(File);
 
 /// A terminal, and the side of it that a program is given.
 pub(crate) fn open() -> (Terminal, OwnedFd) {
-    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    // No program may hold the side of the person, or the terminal is never closed.
+    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&person).unwrap();
     unlockpt(&person).unwrap();
     let name = ptsname(&person, Vec::new()).unwrap();
@@ -24,6 +25,10 @@ pub(crate) fn open() -> (Terminal, OwnedFd) {
 }
 
 impl Terminal {
+    pub(crate) fn into_file(self) -> File {
+        self.0
+    }
+
     /// Waits until what is typed is not shown.
     pub(crate) fn wait_for_no_echo(&self) {
         while tcgetattr(&self.0).unwrap().local_modes.contains(LocalModes::ECHO) {
