@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use kes_keystore_http::{Failure, Http, HttpSettings, SendError, Url};
 use kes_testkit::{PATIENCE, soon};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinSet;
 
 use crate::rig::{Reply, SHORT, Server, get, http, settings};
 
@@ -16,9 +17,10 @@ async fn fails(http: &Http, url: Url, timeout: Duration) -> SendError {
 
 #[tokio::test]
 async fn nobody_listens() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    // Kept, so that nobody else listens there meanwhile.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
     let url = format!("http://{address}/").parse().unwrap();
     let error = fails(&http(), url, PATIENCE).await;
     assert_eq!(error.failure(), Failure::Connect, "{error}");
@@ -43,20 +45,26 @@ async fn the_name_has_no_address() {
 
 #[tokio::test]
 async fn nothing_is_answered_in_time() {
-    for reply in [
+    // Long enough for a busy machine to send the request.
+    let a_little_less = Duration::from_secs(3) - Duration::from_nanos(4_321);
+    let replies = [
         "",
         "HTTP/1.1 200 OK\r\n",
         "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n",
         "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf",
-    ] {
-        let server = Server::start(move |_| Reply::SayAndHang(reply.into())).await;
-        let a_little_less = SHORT - Duration::from_nanos(4_321);
-        let error = fails(&http(), server.url("/"), a_little_less).await;
-        assert_eq!(error.failure(), Failure::Timeout, "{error}");
-        assert!(error.may_have_arrived());
-        let address = server.address;
-        assert_eq!(error.to_string(), format!("{address}: no answer within 100ms"));
+    ];
+    let mut asked = JoinSet::new();
+    for reply in replies {
+        asked.spawn(async move {
+            let server = Server::start(move |_| Reply::SayAndHang(reply.into())).await;
+            let error = fails(&http(), server.url("/"), a_little_less).await;
+            assert_eq!(error.failure(), Failure::Timeout, "{error}");
+            assert!(error.may_have_arrived());
+            let address = server.address;
+            assert_eq!(error.to_string(), format!("{address}: no answer within 3s"));
+        });
     }
+    asked.join_all().await;
 }
 
 #[tokio::test]
