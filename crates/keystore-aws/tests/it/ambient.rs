@@ -12,7 +12,7 @@ use kes_types::SystemClock;
 use serde_json::json;
 
 use crate::fake::{Fake, Reply, a_secret, answer, not_found, refusal, success};
-use crate::rig::{Place, SHORT, chain, name};
+use crate::rig::{NOBODY, Place, SHORT, chain, name};
 
 const ROLE: &str = "KES_TEST_ROLE";
 const ENDPOINT: &str = "KES_TEST_ENDPOINT";
@@ -219,11 +219,7 @@ async fn a_web_identity_that_fails_is_said() {
     assert!(!result.contains("header.payload"), "{result}");
 
     // A service for credentials that is not there is an outage, and not a refusal.
-    let unused = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let sts = format!("http://{unused}");
+    let sts = format!("http://{NOBODY}");
     let result = read(&[
         (ENDPOINT, &endpoint),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", &token),
@@ -232,7 +228,7 @@ async fn a_web_identity_that_fails_is_said() {
     ])
     .await;
     assert!(result.contains("cannot be reached"), "{result}");
-    assert!(result.contains(&unused.to_string()), "{result}");
+    assert!(result.contains(NOBODY), "{result}");
 
     let result = read(&[
         (ENDPOINT, &endpoint),

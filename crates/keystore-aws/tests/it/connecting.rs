@@ -10,7 +10,7 @@ use kes_peers::Moto;
 use kes_testkit::TestCa;
 
 use crate::fake::{Fake, not_found, refusal};
-use crate::rig::{Place, SHORT, chain, config_at, connect, credentials, name, secret};
+use crate::rig::{NOBODY, Place, SHORT, chain, config_at, connect, credentials, name, secret};
 
 async fn refused(config: Config) -> (ConnectError, String) {
     let error = connect(config).await.expect_err("this is no connection");
@@ -100,14 +100,10 @@ async fn a_placeholder_is_an_endpoint_that_nobody_finds() {
 
 #[tokio::test]
 async fn nobody_there_is_said_with_the_address() {
-    let unused = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let mut config = config_at(&format!("http://{unused}"), "us-east-2");
+    let mut config = config_at(&format!("http://{NOBODY}"), "us-east-2");
     config.patience = SHORT;
     let (_, text) = refused(config).await;
-    assert!(text.contains(&unused.to_string()), "{text}");
+    assert!(text.contains(NOBODY), "{text}");
     assert!(text.contains("refused"), "{text}");
 }
 

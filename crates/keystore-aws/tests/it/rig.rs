@@ -86,9 +86,21 @@ pub(crate) fn config_at(endpoint: &str, region: &str) -> Config {
         kmskey: None,
         credentials: Some(credentials("AKIDEXAMPLE", "the-secret-access-key")),
         ca: None,
-        patience: Patience::default(),
+        patience: PATIENT,
     }
 }
+
+/// As in production, but with time enough for a slow machine, on which moto answers many at once one after another.
+const PATIENT: Patience = Patience {
+    attempt: Duration::from_secs(30),
+    operation: Duration::from_secs(60),
+    retries: 2,
+    first_wait: Duration::from_millis(200),
+    longest_wait: Duration::from_secs(1),
+};
+
+/// An address that nobody listens on.
+pub(crate) const NOBODY: &str = "127.0.0.1:1";
 
 pub(crate) fn credentials(access_key: &str, secret_key: &str) -> Credentials {
     Credentials {
