@@ -46,12 +46,12 @@ pub(crate) fn settings(cx: &Context<'_>, root: &Node, overrides: &Overrides) -> 
     let policies = root
         .section(cx, "policy")
         .and_then(|section| policy::read(cx, section, &mut owners));
-    let health = root
-        .section(cx, "health")
-        .and_then(|section| health::read(cx, section, address.as_ref().ok()));
     let keys = keys(cx, &mut root);
     let cache = root.section(cx, "cache").and_then(|section| cache(cx, section));
     let log = root.section(cx, "log").and_then(|section| log(cx, section));
+    let health = root
+        .section(cx, "health")
+        .and_then(|section| health::read(cx, section, address.as_ref().ok()));
     let limits = root.section(cx, "limits").and_then(|section| limits(cx, section));
     let keystore = root
         .section(cx, "keystore")
@@ -65,10 +65,10 @@ pub(crate) fn settings(cx: &Context<'_>, root: &Node, overrides: &Overrides) -> 
         tls: tls?,
         api: api?,
         policies: policies?,
-        health: health?,
         keys: keys?,
         cache: cache?,
         log: log?,
+        health: health?,
         limits: limits?,
         keystore: keystore?,
     })

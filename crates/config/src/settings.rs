@@ -116,21 +116,6 @@ impl ListenAddress {
     }
 }
 
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.address {
-            Some(address) => write!(f, "{address}"),
-            None => write!(f, ":{}", self.port),
-        }
-    }
-}
-
-/// Who may do everything.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Admin {
-    /// What the configuration says, for people to see.
-    pub text: String,
-    /// The identity; `None` when the text is no hash of a public key, as in `disabled`, so that nobody is the admin.
 impl ListenAddress {
     /// Whether the system would refuse to listen on both. Where any free port will do, it would not.
     #[must_use]
@@ -163,6 +148,21 @@ const fn covers(wide: IpAddr, narrow: IpAddr) -> bool {
     wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
 }
 
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => write!(f, "{address}"),
+            None => write!(f, ":{}", self.port),
+        }
+    }
+}
+
+/// Who may do everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// What the configuration says, for people to see.
+    pub text: String,
+    /// The identity; `None` when the text is no hash of a public key, as in `disabled`, so that nobody is the admin.
     pub identity: Option<Identity>,
 }
 
@@ -296,6 +296,15 @@ impl Default for Log {
     }
 }
 
+/// Where probes and scrapers are answered without TLS and without a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Where the server listens for them. It is not where it listens for clients.
+    pub address: ListenAddress,
+    /// The place of the key, for who cannot listen there: `FILE:LINE: KEY`.
+    pub place: String,
+}
+
 /// Bounds on what clients can make the server hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -311,15 +320,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: None,
-/// Where probes and scrapers are answered without TLS and without a certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// Where the server listens for them. It is not where it listens for clients.
-    pub address: ListenAddress,
-    /// The place of the key, for who cannot listen there: `FILE:LINE: KEY`.
-    pub place: String,
-}
-
             // Some 250 requests of the largest size, many thousand of the usual one.
             body_memory: 256 << 20,
             // Streams live for ever and are for people and log collectors, which are few.
@@ -372,21 +372,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn authentication_modes_read_in_all_spellings() {
-        for (text, mode) in [
-            ("on", AuthMode::On),
-            ("ON", AuthMode::On),
-            ("verify", AuthMode::On),
-            ("true", AuthMode::On),
-            ("off", AuthMode::Off),
-            ("", AuthMode::Off),
-            ("Ignore", AuthMode::Off),
-            ("false", AuthMode::Off),
-        ] {
-            assert_eq!(AuthMode::parse(text), Ok(mode), "{text}");
-        }
-        for bad in ["yes", "1", "no", "on off"] {
     #[test]
     fn two_addresses_clash_when_one_of_them_is_the_other_or_stands_for_it() {
         let parse = |text| ListenAddress::parse(text).unwrap();
@@ -443,6 +428,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn authentication_modes_read_in_all_spellings() {
+        for (text, mode) in [
+            ("on", AuthMode::On),
+            ("ON", AuthMode::On),
+            ("verify", AuthMode::On),
+            ("true", AuthMode::On),
+            ("off", AuthMode::Off),
+            ("", AuthMode::Off),
+            ("Ignore", AuthMode::Off),
+            ("false", AuthMode::Off),
+        ] {
+            assert_eq!(AuthMode::parse(text), Ok(mode), "{text}");
+        }
+        for bad in ["yes", "1", "no", "on off"] {
             assert_eq!(AuthMode::parse(bad), Err(BadAuthMode), "{bad}");
         }
     }
