@@ -23,12 +23,16 @@
 //! Every block finds the process id of the server that was started last as `KES_PID`. A block of shell or YAML that says nothing is
 //! a mistake. A block inside of an HTML comment is run, and no reader sees it: it brings about what the text tells of.
 //!
+//! Links between documents lead somewhere ([`links`]), and what programs have written into them is what they would write today
+//! ([`reference`]).
+//!
 //! Two comments say more about a document:
 //!
 //! * `<!-- ci: peers=vault,moto -->`: what it needs running, and what the variables of its `given` blocks come from ([`peer`]);
 //! * `<!-- ci: said -->` before a table: the code in the first column of each row is a text as in ```` ```text said ````.
 
 mod block;
+mod links;
 mod peer;
 
 use std::env;
@@ -47,6 +51,7 @@ use self::block::{Block, Document, Kind, documents, has_line};
 use self::peer::Peers;
 use crate::cargo;
 use crate::pasted;
+use crate::reference;
 use crate::report::Report;
 
 /// Building everything with optimisation is part of the README's first command.
@@ -60,18 +65,30 @@ pub(crate) fn run(report: &mut Report, only: Option<&str>) {
         &mut prepared,
         |prepared| {
             let inherited = env::var_os("PATH").unwrap_or_default();
-            let search = search_path(
-                &[&cargo::build_kes()?, &kes_peers::minio()?, &kes_peers::mc()?],
-                &inherited,
-            )?;
-            *prepared = Some((search, documents()?));
+            let kes = cargo::build_kes()?;
+            let search = search_path(&[&kes, &kes_peers::minio()?, &kes_peers::mc()?], &inherited)?;
+            *prepared = Some((kes, search, documents()?));
             Ok(())
         },
         |_| String::new(),
     );
-    let Some((search, documents)) = prepared else {
+    let Some((kes, search, documents)) = prepared else {
         return;
     };
+    if only.is_none() {
+        report.step(
+            "docs: every link leads somewhere",
+            &mut (),
+            |()| links::check(),
+            |()| String::new(),
+        );
+        report.step(
+            "docs: what is generated is as the programs are",
+            &mut (),
+            |()| reference::check(&kes),
+            |()| String::new(),
+        );
+    }
     let wanted = |document: &Document| only.is_none_or(|part| document.name.contains(part));
     let documents: Vec<_> = documents.into_iter().filter(wanted).collect();
     if let (true, Some(only)) = (documents.is_empty(), only) {
@@ -269,9 +286,12 @@ impl Place {
             Kind::Run | Kind::Config(_) | Kind::Given | Kind::Said(_) | Kind::NotHere => block.text.clone(),
         };
         if block.pasted {
-            let printed = fs::read_to_string(self.output()).unwrap_or_default();
-            let lines = pasted::exports(&printed);
-            ensure!(!lines.is_empty(), "no server has printed a line to paste");
+            // A server prints a moment after it listens, and in its last line that it does.
+            let lines = wait_until("a server to print lines to paste", PATIENCE, || {
+                let printed = fs::read_to_string(self.output()).unwrap_or_default();
+                let lines = pasted::exports(&printed);
+                Ok(Some(lines).filter(|lines| !lines.is_empty() && printed.contains("\n=> ")))
+            })?;
             text.insert_str(0, &lines);
         }
         text.insert_str(0, &self.kept);

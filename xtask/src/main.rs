@@ -9,6 +9,7 @@ mod fuzz;
 mod guides;
 mod minio;
 mod pasted;
+mod reference;
 mod report;
 
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ usage: cargo xtask COMMAND
   test docs [--only NAME]   the commands and configurations of README.md and docs/; NAME is part of a document's name
   test guides [--only NAME] the guides that others have published, step by step; NAME is part of a guide's name
   test fuzz                 the fuzz targets build, and run over their corpus
+  reference                 write the parts of the documents anew that programs write
   bench [OPTION]...         the benchmark against the null server; `cargo xtask bench --help`
   bench store [OPTION]...   the benchmark of the embedded key store
   bench keystores [OPTION]  the benchmark of keys that are not cached, on the key stores behind a network
@@ -47,6 +49,7 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
     match arguments {
         ["test", rest @ ..] => test(rest),
         ["bench", rest @ ..] => cargo::bench(rest),
+        ["reference"] => reference::write().map(|()| ExitCode::SUCCESS),
         [guides::INSIDE, rest @ ..] => guides::inside(rest).map(|()| ExitCode::SUCCESS),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");

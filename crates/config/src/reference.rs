@@ -646,7 +646,7 @@ pub const GROUPS: &[Group] = &[
     },
     Group {
         title: "Key stores that are not built yet",
-        about: "These sections of MinIO KES are read and checked, and a server that has one does not start: it says that the key store is missing.",
+        about: "These sections of MinIO KES are read and checked, and a server that has one does not start, and says so.",
         keys: &[
             Key {
                 path: "keystore.gcp.secretmanager.project_id",
