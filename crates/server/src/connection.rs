@@ -250,7 +250,7 @@ impl Activity {
     }
 
     /// Waits until the connection has read headers for longer than `header`, or done nothing for longer than `idle`.
-    async fn overdue(&self, header: Duration, idle: Duration, by_bytes: bool) {
+    pub(crate) async fn overdue(&self, header: Duration, idle: Duration, by_bytes: bool) {
         loop {
             let now = Instant::now();
             let look_again = now + header.min(idle);
@@ -292,9 +292,9 @@ impl Drop for InProgress {
 }
 
 /// A stream that tells when bytes come in, and when they do not go out.
-struct Watched<S> {
-    stream: S,
-    activity: Arc<Activity>,
+pub(crate) struct Watched<S> {
+    pub(crate) stream: S,
+    pub(crate) activity: Arc<Activity>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {

@@ -6,7 +6,7 @@ mod listing;
 mod logs;
 mod policies;
 mod store;
-mod system;
+pub(crate) mod system;
 
 use http::HeaderMap;
 use kes_keyring::service::{Caller, Failure as _};
@@ -40,10 +40,10 @@ pub(crate) async fn run(mut request: Permitted<'_>) -> Result<Reply, ApiError> {
         request.ignore_body().await?;
     }
     match request.verb {
-        Verb::Version => system::version(&request),
-        Verb::Ready => Box::pin(system::ready(&mut request)).await,
+        Verb::Version => system::version(request.snapshot),
+        Verb::Ready => Box::pin(system::ready(request.snapshot)).await,
         Verb::Status => Box::pin(system::status(&mut request)).await,
-        Verb::Metrics => system::metrics(&request),
+        Verb::Metrics => Ok(system::metrics(request.shared, request.snapshot)),
         Verb::Api => system::api(&request),
         Verb::CreateKey => Box::pin(keys::create(&mut request)).await,
         Verb::ImportKey => Box::pin(keys::import(&mut request)).await,

@@ -14,12 +14,14 @@
 //! `backup` sends backups of a key store that the server keeps itself; what else operators ask of one is among the handlers.
 //!
 //! `state` holds what requests share: an immutable snapshot behind an atomic swap. `events` writes the audit and the error
-//! log, in order, to the console and to whoever follows them over HTTP. `metrics` counts.
+//! log, in order, to the console and to whoever follows them over HTTP. `metrics` counts. `watch` takes on TLS files that have
+//! changed, and `certificate` knows how long they are valid.
 //! `verdict` says what a request would be answered, without a server.
 
 mod audit;
 mod backup;
 mod body;
+mod certificate;
 mod connection;
 mod error;
 mod events;
@@ -38,6 +40,7 @@ mod state;
 mod system;
 pub mod tls;
 mod verdict;
+mod watch;
 
 pub use events::{Console, Target};
 pub use listen::{Server, StartError};

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kes_keyring::Keyring;
-use kes_types::Monotonic;
-use tokio::net::TcpListener;
+use kes_types::{Clock, Monotonic};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::connection;
 use crate::settings::Settings;
 use crate::state::{Environment, Lease, ReloadError, Shared, Shutdown, Snapshot};
+use crate::{connection, watch};
 
 /// Pauses after a failed accept, such as for want of file descriptors: the first and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
@@ -31,6 +32,8 @@ pub struct Server {
     shutdown: Shutdown,
     connections: TaskTracker,
     acceptor: JoinHandle<()>,
+    /// Looks at the TLS files.
+    watcher: Option<JoinHandle<()>>,
     /// The bound that the listener was started with; it takes a restart to change it.
     max_connections: usize,
 }
@@ -55,21 +58,33 @@ impl Server {
         let now = environment.clock().now();
         let snapshot = Snapshot::new(settings, Lease::new(keyring, tasks.clone()), now)?;
         environment.error_log().set_level(snapshot.log.error);
+        snapshot.tls.leaf.log_names();
         let shared = Arc::new(Shared::new(environment, snapshot, tasks));
+        shared.remind_of_expiry();
         let (shutdown, connections) = (Shutdown::default(), TaskTracker::new());
-        let acceptor = tokio::spawn(accept(
+        let door = Door {
             listener,
-            Arc::clone(&shared),
-            shutdown.clone(),
-            connections.clone(),
-            max_connections,
-        ));
+            limit: max_connections,
+            limit_reached: "the limit of connections is reached: accepting pauses",
+            close: shutdown.drain.clone(),
+            connections: connections.clone(),
+        };
+        let acceptor = tokio::spawn({
+            let (shared, shutdown) = (Arc::clone(&shared), shutdown.clone());
+            async move {
+                let serve =
+                    |stream, remote| connection::serve(Arc::clone(&shared), stream, remote, shutdown.clone());
+                let limit_reached = || shared.metrics.connection_limit_reached();
+                door.accept(&*shared.clock, limit_reached, serve).await;
+            }
+        });
         Ok(Self {
             shared,
             address,
             shutdown,
             connections,
             acceptor,
+            watcher: None,
             max_connections,
         })
     }
@@ -100,9 +115,8 @@ impl Server {
             Some(keyring) => Lease::new(keyring, self.shared.tasks.clone()),
             None => Arc::clone(&self.shared.snapshot().lease),
         };
-        self.shared
-            .swap(Snapshot::new(settings, lease, self.shared.clock.now())?);
-        Ok(())
+        let now = self.shared.clock.now();
+        self.shared.change(|_| Snapshot::new(settings, lease, now))
     }
 
     /// Reads certificate, key and CA files anew.
@@ -110,9 +124,27 @@ impl Server {
     /// # Errors
     /// When they are not usable; the old ones then stay.
     pub fn reload_tls(&self) -> Result<(), ReloadError> {
-        let snapshot = self.shared.snapshot().with_fresh_tls(self.shared.clock.now())?;
-        self.shared.swap(snapshot);
-        Ok(())
+        Ok(self.shared.reload_tls()?)
+    }
+
+    /// Looks at the certificate, key and CA files every `period` from now on, and takes on what they say now.
+    pub fn watch_tls(&mut self, period: Duration) {
+        let watcher = watch::start(Arc::clone(&self.shared), period);
+        if let Some(former) = self.watcher.replace(watcher) {
+            former.abort();
+        }
+    }
+
+    /// Looks at the certificate, key and CA files once. What has changed is taken on when two looks have seen the same, if it can
+    /// be used; if not, the old files go on being used, and the error log says what is wrong.
+    pub async fn look_at_tls_files(&self) {
+        watch::look(&self.shared).await;
+    }
+
+    /// When the server's certificate ends, or begins, if that needs somebody's attention.
+    #[must_use]
+    pub fn certificate_dates(&self) -> Option<String> {
+        self.shared.snapshot().tls.leaf.dates(self.shared.clock.now())
     }
 
     /// Stops accepting, lets requests finish for at most `grace`, then closes everything, the key ring last.
@@ -132,6 +164,10 @@ impl Server {
         }
         // Whoever shares the state has gone after this, and the key ring's lease ends with the server.
         _ = (&mut self.acceptor).await;
+        if let Some(watcher) = self.watcher.take() {
+            watcher.abort();
+            _ = watcher.await;
+        }
         let tasks = self.shared.tasks.clone();
         drop(self);
         tasks.close();
@@ -144,6 +180,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.acceptor.abort();
+        if let Some(watcher) = &self.watcher {
+            watcher.abort();
+        }
         self.shutdown.cut.cancel();
     }
 }
@@ -159,58 +198,78 @@ pub enum StartError {
     Settings(#[from] ReloadError),
 }
 
-async fn accept(
+/// Where connections come in.
+struct Door {
     listener: TcpListener,
-    shared: Arc<Shared>,
-    shutdown: Shutdown,
+    /// Connections at a time.
+    limit: usize,
+    /// What the log says of it.
+    limit_reached: &'static str,
+    /// Told when nobody is let in any more.
+    close: CancellationToken,
     connections: TaskTracker,
-    max_connections: usize,
-) {
-    let places = Arc::new(Semaphore::new(max_connections.clamp(1, Semaphore::MAX_PERMITS)));
-    let mut backoff = BACKOFF.0;
-    let mut last_logged: Option<Monotonic> = None;
-    loop {
-        if places.available_permits() == 0 {
-            shared.metrics.connection_limit_reached();
-            let now = shared.clock.monotonic();
-            if last_logged.is_none_or(|last| now.since(last) >= LIMIT_LOG_PERIOD) {
-                last_logged = Some(now);
-                warn!(
-                    limit = max_connections,
-                    "the limit of connections is reached: accepting pauses"
-                );
+}
+
+impl Door {
+    /// Lets connections in until it is closed.
+    async fn accept<S>(
+        self,
+        clock: &dyn Clock,
+        at_limit: impl Fn(),
+        serve: impl Fn(TcpStream, SocketAddr) -> S,
+    ) where
+        S: Future<Output = ()> + Send + 'static,
+    {
+        let Self {
+            listener,
+            limit,
+            limit_reached,
+            close,
+            connections,
+        } = self;
+        let places = Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS)));
+        let mut backoff = BACKOFF.0;
+        let mut last_logged: Option<Monotonic> = None;
+        loop {
+            if places.available_permits() == 0 {
+                at_limit();
+                let now = clock.monotonic();
+                if last_logged.is_none_or(|last| now.since(last) >= LIMIT_LOG_PERIOD) {
+                    last_logged = Some(now);
+                    warn!(limit, "{limit_reached}");
+                }
             }
-        }
-        let next = async {
-            // The semaphore is never closed.
-            let place = Arc::clone(&places).acquire_owned().await.ok()?;
-            Some((place, listener.accept().await))
-        };
-        let accepted = tokio::select! {
-            () = shutdown.drain.cancelled() => return,
-            accepted = next => accepted,
-        };
-        match accepted {
-            None => return,
-            Some((place, Ok((stream, remote)))) => {
-                backoff = BACKOFF.0;
-                let (shared, shutdown) = (Arc::clone(&shared), shutdown.clone());
-                connections.spawn(async move {
-                    connection::serve(shared, stream, remote, shutdown).await;
-                    drop(place);
-                });
-            }
-            // The client has gone already.
-            Some((_, Err(error))) if is_per_connection(&error) => {
-                info!(error = &error as &dyn std::error::Error, "accept")
-            }
-            Some((_, Err(error))) => {
-                warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot accept connections: trying again"
-                );
-                sleep(backoff).await;
-                backoff = (backoff * 2).min(BACKOFF.1);
+            let next = async {
+                // The semaphore is never closed.
+                let place = Arc::clone(&places).acquire_owned().await.ok()?;
+                Some((place, listener.accept().await))
+            };
+            let accepted = tokio::select! {
+                () = close.cancelled() => return,
+                accepted = next => accepted,
+            };
+            match accepted {
+                None => return,
+                Some((place, Ok((stream, remote)))) => {
+                    backoff = BACKOFF.0;
+                    let served = serve(stream, remote);
+                    connections.spawn(async move {
+                        served.await;
+                        drop(place);
+                    });
+                }
+                // The client has gone already.
+                Some((_, Err(error))) if is_per_connection(&error) => {
+                    info!(error = &error as &dyn std::error::Error, "accept")
+                }
+                Some((_, Err(error))) => {
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot accept connections: trying again"
+                    );
+                    sleep(backoff).await;
+                    backoff = (backoff * 2).min(BACKOFF.1);
+                }
             }
         }
     }

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::body::BodyMemory;
+use crate::certificate::Reminder;
 use crate::events::{Console, Events, Overflow};
 use crate::log::ErrorLog;
 use crate::metrics::Metrics;
@@ -20,6 +21,7 @@ use crate::policy::{Access, DenialLog, DuplicateIdentity};
 use crate::route::Routes;
 use crate::settings::{Build, Limits, LogSettings, ProxySettings, Settings, TlsSettings};
 use crate::tls::{self, Tls, TlsError};
+use crate::watch::Watch;
 
 /// What a server stands on, whatever its settings.
 #[derive(Clone, Debug)]
@@ -152,7 +154,7 @@ pub(crate) struct Snapshot {
     pub(crate) build: Build,
     pub(crate) loaded_at: Timestamp,
     pub(crate) lease: Arc<Lease>,
-    tls_settings: TlsSettings,
+    tls_settings: Arc<TlsSettings>,
 }
 
 impl Snapshot {
@@ -169,7 +171,7 @@ impl Snapshot {
         } = settings;
         let access = Access::new(admin, &policies)?;
         let routes = Routes::new(&routes, lease.keyring().upkeep().is_some());
-        let tls = Arc::new(tls::load(&tls_settings, routes.any_opened(), now)?);
+        let tls = Arc::new(tls::load(&tls_settings, routes.any_opened())?);
         Ok(Self {
             access,
             routes,
@@ -180,25 +182,29 @@ impl Snapshot {
             build,
             loaded_at: now,
             lease,
-            tls_settings,
+            tls_settings: Arc::new(tls_settings),
         })
     }
 
-    /// The same configuration with certificate, key and CA files read anew.
-    pub(crate) fn with_fresh_tls(&self, now: Timestamp) -> Result<Self, TlsError> {
-        let tls = Arc::new(tls::load(&self.tls_settings, self.routes.any_opened(), now)?);
-        Ok(Self {
+    /// The same configuration with another certificate or other CAs.
+    fn with_tls(&self, tls: Tls) -> Self {
+        Self {
             access: self.access.clone(),
             routes: self.routes.clone(),
-            tls,
+            tls: Arc::new(tls),
             proxy: self.proxy.clone(),
             log: self.log,
             limits: self.limits,
             build: self.build.clone(),
             loaded_at: self.loaded_at,
             lease: Arc::clone(&self.lease),
-            tls_settings: self.tls_settings.clone(),
-        })
+            tls_settings: Arc::clone(&self.tls_settings),
+        }
+    }
+
+    /// Where its certificate and CAs come from. Another configuration has another one, even if it says the same.
+    pub(crate) const fn tls_settings(&self) -> &Arc<TlsSettings> {
+        &self.tls_settings
     }
 
     pub(crate) fn keyring(&self) -> &Keyring {
@@ -224,6 +230,11 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     /// Log and audit streams and backups, which would otherwise hold up the end for ever.
     pub(crate) streams: Streams,
+    /// What is known of the TLS files. Held while somebody looks at them.
+    pub(crate) watch: tokio::sync::Mutex<Watch>,
+    reminder: Reminder,
+    /// Held by whoever makes a new snapshot out of the old one.
+    changing: Mutex<()>,
     enclaves: Mutex<HashSet<EnclaveName>>,
 }
 
@@ -273,6 +284,9 @@ impl Shared {
             unrecorded: DenialLog::default(),
             tasks,
             streams: Streams::default(),
+            watch: tokio::sync::Mutex::default(),
+            reminder: Reminder::default(),
+            changing: Mutex::default(),
             enclaves: Mutex::default(),
         }
     }
@@ -282,9 +296,42 @@ impl Shared {
         self.snapshot.load_full()
     }
 
-    pub(crate) fn swap(&self, snapshot: Snapshot) {
+    /// Takes on what `make` makes, one change at a time. `make` is given the configuration that it will replace.
+    pub(crate) fn change<E>(&self, make: impl FnOnce(&Snapshot) -> Result<Snapshot, E>) -> Result<(), E> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = make(&self.snapshot())?;
         self.error_log.set_level(snapshot.log.error);
+        snapshot.tls.leaf.log_names();
         self.snapshot.store(Arc::new(snapshot));
+        self.remind_of_expiry();
+        Ok(())
+    }
+
+    /// Reads certificate, key and CA files anew.
+    pub(crate) fn reload_tls(&self) -> Result<(), TlsError> {
+        self.change(|snapshot| {
+            let tls = tls::load(&snapshot.tls_settings, snapshot.routes.any_opened())?;
+            Ok(snapshot.with_tls(tls))
+        })
+    }
+
+    /// Takes on `tls`, which was made for `settings`, unless they are no more those of the server.
+    pub(crate) fn change_tls(&self, settings: &Arc<TlsSettings>, tls: Tls) -> bool {
+        let changed = self.change(|snapshot| {
+            if Arc::ptr_eq(&snapshot.tls_settings, settings) {
+                Ok(snapshot.with_tls(tls))
+            } else {
+                Err(())
+            }
+        });
+        changed.is_ok()
+    }
+
+    /// Logs that the server's certificate ends, if it is time to say so.
+    pub(crate) fn remind_of_expiry(&self) {
+        let snapshot = self.snapshot();
+        self.reminder
+            .remind(&snapshot.tls.leaf, self.clock.now(), self.clock.monotonic());
     }
 
     /// Says once for each name that enclaves do not exist.

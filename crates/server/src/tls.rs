@@ -1,10 +1,10 @@
 //! TLS: the server's certificate, and what is asked of clients.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::aws_lc_rs::digest;
 use kes_crypto::pem::{self, PemError};
 use kes_tls::{BadTrust, FileCertificate, public_key, verify_tls12_signature_with_raw_key};
 use kes_types::Timestamp;
@@ -20,11 +20,13 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
     SignatureScheme,
 };
-use tracing::warn;
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
+use crate::certificate::Leaf;
 use crate::settings::{CertificateSource, ClientAuth, TlsSettings};
+
+const CERT: &str = "the TLS certificate";
+const KEY: &str = "the TLS private key";
 
 /// Why the server's TLS cannot be set up. Names the file, never its content.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +72,16 @@ pub enum TlsError {
         /// What went wrong.
         source: Error,
     },
+    /// Clients would refuse the certificate, and they do not refuse the one that it is to replace.
+    #[error("the TLS certificate '{cert}' {dates}")]
+    NotValidNow {
+        /// Where it is.
+        cert: String,
+        /// From when or until when it is valid.
+        dates: String,
+        /// From when on it is valid, if it will be.
+        from: Option<Timestamp>,
+    },
     /// There is no CA certificate to verify clients against.
     #[error("there is no CA certificate to verify client certificates against: set tls.ca")]
     NoRoots,
@@ -78,27 +90,128 @@ pub enum TlsError {
     Setup(#[source] Error),
 }
 
+impl TlsError {
+    /// What mends it.
+    #[must_use]
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Read { .. } | Self::Ca(BadTrust::Read { .. }) => {
+                "put a PEM file there that the user of this process may read"
+            }
+            Self::Content {
+                source: PemError::PasswordRequired | PemError::WrongPassword,
+                ..
+            } => "set tls.password to the password of the key, and reload the configuration",
+            Self::Content { .. } => "put the whole PEM file there",
+            Self::Ca(_) | Self::NotACertificate { .. } => {
+                "put CA certificates there, in PEM, and nothing else"
+            }
+            Self::Mismatch { .. } => "replace the certificate and its key together",
+            Self::NotValidNow { .. } => {
+                "put a certificate there that is valid now, or set the clock of this machine right"
+            }
+            Self::NoRoots => "set tls.ca, and reload the configuration",
+            Self::Setup(_) => "use a certificate and a key of another kind",
+        }
+    }
+
+    /// From when on it may be right.
+    pub(crate) const fn usable_from(&self) -> Option<Timestamp> {
+        match self {
+            Self::NotValidNow { from, .. } => *from,
+            _ => None,
+        }
+    }
+}
+
+/// Tells what files hold from what they held, without keeping it.
+pub(crate) type Digest = [u8; 32];
+
 /// TLS as it is set up, ready for handshakes.
 #[derive(Debug)]
 pub struct Tls {
     pub(crate) config: Arc<ServerConfig>,
     /// Verifies a certificate that a TLS proxy forwards, where clients are verified.
     pub(crate) verifier: Option<Arc<dyn ClientCertVerifier>>,
-    /// When the server's certificate expires.
-    pub(crate) expires: Timestamp,
+    /// The server's certificate.
+    pub(crate) leaf: Leaf,
+    /// Of what it was made from.
+    pub(crate) digest: Digest,
+}
+
+impl Tls {
+    /// What clients will not like about the server's certificate, and what will soon be so, with the file and the remedy.
+    #[must_use]
+    pub fn concerns(&self, now: Timestamp) -> Vec<String> {
+        self.leaf.concerns(now)
+    }
 }
 
 /// Reads certificate, key and CA files and sets up TLS. Clients need no certificate where `optional`.
 ///
 /// # Errors
 /// Says which file is not usable and why.
-pub fn load(settings: &TlsSettings, optional: bool, now: Timestamp) -> Result<Tls, TlsError> {
+pub fn load(settings: &TlsSettings, optional: bool) -> Result<Tls, TlsError> {
+    build(settings, Material::read(settings)?, optional)
+}
+
+/// What the files hold, read at one time.
+pub(crate) struct Material {
+    chain: Zeroizing<Vec<u8>>,
+    key: Zeroizing<Vec<u8>>,
+    ca: Vec<FileCertificate>,
+}
+
+impl Material {
+    /// Reads the files, waiting for none of them.
+    pub(crate) fn read(settings: &TlsSettings) -> Result<Self, TlsError> {
+        let (chain, key) = match &settings.certificate {
+            CertificateSource::Files {
+                cert,
+                key,
+                password: _,
+            } => (read(CERT, cert)?, read(KEY, key)?),
+            CertificateSource::Memory { cert, key } => {
+                (cert.clone().into_bytes().into(), key.as_bytes().to_vec().into())
+            }
+        };
+        let ca = match (&settings.client_auth, &settings.ca) {
+            (ClientAuth::Verified, Some(ca)) => kes_tls::certificates_at(ca)?,
+            (ClientAuth::Verified, None) | (ClientAuth::AnyCertificate, _) => Vec::new(),
+        };
+        Ok(Self { chain, key, ca })
+    }
+
+    /// Tells it from any other.
+    pub(crate) fn digest(&self) -> Digest {
+        let Self { chain, key, ca } = self;
+        let mut context = digest::Context::new(&digest::SHA256);
+        let mut add = |bytes: &[u8]| {
+            context.update(&(bytes.len() as u64).to_be_bytes());
+            context.update(bytes);
+        };
+        add(chain);
+        add(key);
+        for FileCertificate { path, certificate } in ca {
+            add(path.as_os_str().as_encoded_bytes());
+            add(certificate);
+        }
+        let mut whole = Digest::default();
+        whole.copy_from_slice(context.finish().as_ref());
+        whole
+    }
+}
+
+/// Sets up TLS with what files hold. Clients need no certificate where `optional`.
+pub(crate) fn build(settings: &TlsSettings, material: Material, optional: bool) -> Result<Tls, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let (certificate, expires) = certified_key(&settings.certificate, &provider, now)?;
+    let digest = material.digest();
+    let Material { chain, key, ca } = material;
+    let (certificate, leaf) = certified_key(&settings.certificate, &chain, &key, &provider)?;
     let (verifier, forwarded): (Arc<dyn ClientCertVerifier>, _) = match settings.client_auth {
         ClientAuth::AnyCertificate => (Arc::new(AnyCertificate::new(&provider, !optional)), None),
         ClientAuth::Verified => {
-            let roots = Arc::new(roots(settings.ca.as_deref())?);
+            let roots = Arc::new(roots(ca)?);
             let mut builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
             if optional {
                 builder = builder.allow_unauthenticated();
@@ -114,7 +227,8 @@ pub fn load(settings: &TlsSettings, optional: bool, now: Timestamp) -> Result<Tl
     Ok(Tls {
         config: Arc::new(config),
         verifier: forwarded,
-        expires,
+        leaf,
+        digest,
     })
 }
 
@@ -142,55 +256,35 @@ pub fn server_config(
 
 fn certified_key(
     source: &CertificateSource,
+    chain: &[u8],
+    key: &[u8],
     provider: &CryptoProvider,
-    now: Timestamp,
-) -> Result<(CertifiedKey, Timestamp), TlsError> {
-    const CERT: &str = "the TLS certificate";
-    const KEY: &str = "the TLS private key";
-    let (chain, key, cert_name, key_name) = match source {
+) -> Result<(CertifiedKey, Leaf), TlsError> {
+    let memory = Path::new("<memory>");
+    let (cert_path, key_path, password) = match source {
         CertificateSource::Files { cert, key, password } => {
-            let content = |what, path: &Path| {
-                let path = path.to_owned();
-                move |source| TlsError::Content { what, path, source }
-            };
-            let chain = pem::certificates(&read(CERT, cert)?).map_err(content(CERT, cert))?;
-            let text = Zeroizing::new(read(KEY, key)?);
-            let password = password.as_ref().map(|password| password.as_bytes());
-            let parsed = pem::private_key(&text, password).map_err(content(KEY, key))?;
-            (
-                chain,
-                parsed,
-                cert.display().to_string(),
-                key.display().to_string(),
-            )
+            (cert.as_path(), key.as_path(), password.as_ref())
         }
-        CertificateSource::Memory { cert, key } => {
-            let content = |what| {
-                move |source| TlsError::Content {
-                    what,
-                    path: "<memory>".into(),
-                    source,
-                }
-            };
-            let chain = pem::certificates(cert.as_bytes()).map_err(content(CERT))?;
-            let parsed = pem::private_key(key.as_bytes(), None).map_err(content(KEY))?;
-            (chain, parsed, "<memory>".to_owned(), "<memory>".to_owned())
-        }
+        CertificateSource::Memory { .. } => (memory, memory, None),
     };
+    let content = |what, path: &Path| {
+        let path = path.to_owned();
+        move |source| TlsError::Content { what, path, source }
+    };
+    let chain = pem::certificates(chain).map_err(content(CERT, cert_path))?;
+    let password = password.map(|password| password.as_bytes());
+    let key = pem::private_key(key, password).map_err(content(KEY, key_path))?;
     let mismatch = |source| TlsError::Mismatch {
-        key: key_name.clone(),
-        cert: cert_name.clone(),
+        key: key_path.display().to_string(),
+        cert: cert_path.display().to_string(),
         source,
     };
     let signer = provider
         .key_provider
         .load_private_key(kes_tls::private_key(&key))
         .map_err(mismatch)?;
-    let expires = inspect(
-        chain.first().map(Vec::as_slice).unwrap_or_default(),
-        &cert_name,
-        now,
-    );
+    let file = matches!(source, CertificateSource::Files { .. }).then(|| cert_path.display().to_string());
+    let leaf = Leaf::new(chain.first().map(Vec::as_slice).unwrap_or_default(), file);
     let certified = CertifiedKey::new(chain.into_iter().map(CertificateDer::from).collect(), signer);
     match certified.keys_match() {
         // A version 1 certificate, which the check cannot read, has to prove itself in the first handshake.
@@ -198,61 +292,22 @@ fn certified_key(
         Err(Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
         Err(error) => return Err(mismatch(error)),
     }
-    Ok((certified, expires))
+    Ok((certified, leaf))
 }
 
-/// Warns of what clients will not like about the server's certificate; answers when it expires.
-fn inspect(leaf: &[u8], name: &str, now: Timestamp) -> Timestamp {
-    let Ok((_, certificate)) = X509Certificate::from_der(leaf) else {
-        return Timestamp::UNIX_EPOCH;
-    };
-    let has_names = certificate
-        .subject_alternative_name()
-        .ok()
-        .flatten()
-        .is_some_and(|names| {
-            names
-                .value
-                .general_names
-                .iter()
-                .any(|n| matches!(n, GeneralName::DNSName(_) | GeneralName::IPAddress(_)))
-        });
-    if !has_names {
-        warn!(
-            certificate = name,
-            "the TLS certificate names no host (no DNS or IP subject alternative name): most clients will refuse it"
-        );
-    }
-    let validity = certificate.validity();
-    let (from, to) = (
-        validity.not_before.to_datetime(),
-        validity.not_after.to_datetime(),
-    );
-    if now > to {
-        warn!(certificate = name, "the TLS certificate expired at {to}");
-    } else if now < from {
-        warn!(
-            certificate = name,
-            "the TLS certificate is not valid before {from}"
-        );
-    }
-    to
-}
-
-fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::Read {
+fn read(what: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    kes_tls::read_regular_file(path).map_err(|source| TlsError::Read {
         what,
         path: path.to_owned(),
         source,
     })
 }
 
-/// The system's CA certificates and those of `ca`, a file or a directory of files.
-fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
+/// The system's CA certificates and these.
+fn roots(ca: Vec<FileCertificate>) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(kes_tls::system_certificates());
-    let Some(ca) = ca else { return Ok(roots) };
-    for FileCertificate { path, certificate } in kes_tls::certificates_at(ca)? {
+    for FileCertificate { path, certificate } in ca {
         roots
             .add(certificate)
             .map_err(|source| TlsError::NotACertificate { path, source })?;

@@ -74,6 +74,14 @@ impl Credentials {
         Self::self_signed_with(KeyKind::P256, in_the_past(params(name)))
     }
 
+    /// A self-signed certificate that is valid from one time to another.
+    #[must_use]
+    pub fn valid_between(name: &str, from: OffsetDateTime, to: OffsetDateTime) -> Self {
+        let mut params = params(name);
+        (params.not_before, params.not_after) = (from, to);
+        Self::self_signed_with(KeyKind::P256, params)
+    }
+
     fn self_signed_with(kind: KeyKind, params: CertificateParams) -> Self {
         let key = kind.generate();
         let certificate = params.self_signed(&key).expect("the parameters are sound");

@@ -84,7 +84,9 @@ pub(crate) fn run(args: ServerArgs, context: &mut Context<'_>) -> Outcome {
 /// Reads and checks the configuration and the files that it names, and does nothing else.
 fn check(source: &Source, context: &mut Context<'_>) -> Outcome {
     let plan = source.load(context)?;
-    plan.check_files(context.clock.now())?;
+    for concern in plan.check_files(context.clock.now())? {
+        context.warn(&concern);
+    }
     match source {
         Source::File { path, .. } => context
             .output

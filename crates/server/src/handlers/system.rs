@@ -6,23 +6,19 @@ use super::{Permitted, Reply};
 use crate::error::ApiError;
 use crate::log::chain;
 use crate::metrics::Readings;
+use crate::state::{Shared, Snapshot};
 use crate::system::{self, Usage};
 
-pub(super) fn version(request: &Permitted<'_>) -> Result<Reply, ApiError> {
-    let build = &request.snapshot.build;
+pub(crate) fn version(snapshot: &Snapshot) -> Result<Reply, ApiError> {
+    let build = &snapshot.build;
     Reply::json(&VersionResponse {
         version: build.version.clone(),
         commit: build.commit.clone(),
     })
 }
 
-pub(super) async fn ready(request: &mut Permitted<'_>) -> Result<Reply, ApiError> {
-    request
-        .snapshot
-        .keyring()
-        .ready()
-        .await
-        .map_err(ApiError::not_ready)?;
+pub(crate) async fn ready(snapshot: &Snapshot) -> Result<Reply, ApiError> {
+    snapshot.keyring().ready().await.map_err(ApiError::not_ready)?;
     Ok(Reply::Empty)
 }
 
@@ -56,11 +52,10 @@ pub(super) async fn status(request: &mut Permitted<'_>) -> Result<Reply, ApiErro
     Reply::json(&status)
 }
 
-pub(super) fn metrics(request: &Permitted<'_>) -> Result<Reply, ApiError> {
-    let (shared, snapshot) = (request.shared, request.snapshot);
+pub(crate) fn metrics(shared: &Shared, snapshot: &Snapshot) -> Reply {
     let cache = snapshot.keyring().stats();
     let store = snapshot.keyring().upkeep().map(|store| store.gauges());
-    Ok(Reply::Metrics(shared.metrics.encode(&Readings {
+    Reply::Metrics(shared.metrics.encode(&Readings {
         usage: Usage::now(),
         uptime: shared.clock.monotonic().since(shared.started),
         error_events: shared.error_log.count(),
@@ -72,10 +67,10 @@ pub(super) fn metrics(request: &Permitted<'_>) -> Result<Reply, ApiError> {
         online: cache.online,
         store: store.as_ref(),
         now: shared.clock.now(),
-        certificate_expires: snapshot.tls.expires.unix_timestamp(),
+        certificate_expires: snapshot.tls.leaf.expires().unix_timestamp(),
         version: &snapshot.build.version,
         commit: &snapshot.build.commit,
-    })))
+    }))
 }
 
 pub(super) fn api(request: &Permitted<'_>) -> Result<Reply, ApiError> {

@@ -17,6 +17,7 @@ mod load;
 mod names;
 mod policies;
 mod reload;
+mod renewal;
 mod rig;
 mod slow;
 mod store;

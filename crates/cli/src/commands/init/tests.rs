@@ -93,7 +93,7 @@ fn assert_serves(folder: &Path) {
         client_auth: ClientAuth::AnyCertificate,
         ca: None,
     };
-    kes_server::tls::load(&tls, false, ManualClock::default().now()).unwrap();
+    kes_server::tls::load(&tls, false).unwrap();
     let KeyStoreSettings::Embedded(embedded) = &settings.keystore else {
         panic!("another key store")
     };

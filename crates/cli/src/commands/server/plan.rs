@@ -15,6 +15,7 @@ use kes_crypto::ApiKey;
 use kes_keyring::CacheSettings;
 use kes_keystore::{Connected, MemoryStore};
 use kes_server::log::Level;
+use kes_server::tls::Tls;
 use kes_server::{
     Build, CertificateSource, ClientAuth, Limits, LogSettings, PolicySettings, ProxySettings, RouteSettings,
     Settings, TlsSettings,
@@ -298,24 +299,23 @@ impl Plan {
         }
     }
 
-    /// Reads every file that the configuration names.
-    pub(super) fn check_files(&self, now: Timestamp) -> anyhow::Result<()> {
-        self.check_tls(now)?;
+    /// Reads every file that the configuration names. What clients will not like about the certificate is returned.
+    pub(super) fn check_files(&self, now: Timestamp) -> anyhow::Result<Vec<String>> {
+        let concerns = self.check_tls()?.concerns(now);
         if let Store::Configured { settings, files: _ } = &self.store {
             connect::check(settings)?;
         }
-        Ok(())
+        Ok(concerns)
     }
 
     /// Reads certificate, key and CA files.
-    pub(super) fn check_tls(&self, now: Timestamp) -> anyhow::Result<()> {
-        kes_server::tls::load(&self.server.tls, false, now)?;
-        Ok(())
+    pub(super) fn check_tls(&self) -> anyhow::Result<Tls> {
+        Ok(kes_server::tls::load(&self.server.tls, false)?)
     }
 }
 
 /// The addresses under which a server that listens on `address` can be reached.
-pub(super) fn reachable(address: ListenAddress) -> anyhow::Result<Vec<IpAddr>> {
+pub(crate) fn reachable(address: ListenAddress) -> anyhow::Result<Vec<IpAddr>> {
     let first = address.candidates().first().map(std::net::SocketAddr::ip);
     interfaces::of(first.context("there is no address to listen on")?)
 }

@@ -48,7 +48,7 @@ impl Start {
     pub(super) fn run(self, context: &mut Context<'_>) -> Outcome {
         // Before anything is connected, so that its errors come first.
         let addresses = plan::reachable(self.plan.address)?;
-        self.plan.check_tls(context.clock.now())?;
+        self.plan.check_tls()?;
 
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let outcome = runtime.block_on(async {
@@ -225,7 +225,7 @@ impl Running {
     async fn try_reload(&mut self, context: &Context<'_>) -> anyhow::Result<()> {
         let plan = self.source.load_again(&context.environment)?;
         // Before the key store changes, so that nothing does if this is wrong.
-        plan.check_tls(context.clock.now())?;
+        plan.check_tls()?;
         let Plan {
             address,
             health: _,
