@@ -26,6 +26,7 @@ mod connection;
 mod error;
 mod events;
 mod handlers;
+mod health;
 mod identity;
 mod listen;
 pub mod log;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::health::{self, Health};
 use crate::settings::Settings;
 use crate::state::{Environment, Lease, ReloadError, Shared, Shutdown, Snapshot};
 use crate::{connection, watch};
@@ -32,6 +33,7 @@ pub struct Server {
     shutdown: Shutdown,
     connections: TaskTracker,
     acceptor: JoinHandle<()>,
+    health: Option<HealthListener>,
     /// Looks at the TLS files.
     watcher: Option<JoinHandle<()>>,
     /// The bound that the listener was started with; it takes a restart to change it.
@@ -84,6 +86,7 @@ impl Server {
             shutdown,
             connections,
             acceptor,
+            health: None,
             watcher: None,
             max_connections,
         })
@@ -127,6 +130,31 @@ impl Server {
         Ok(self.shared.reload_tls()?)
     }
 
+    /// Answers probes on `listener` from now on: over plain HTTP, whether the server is ready, its metrics and its version, and
+    /// nothing else. Until the end of [`Server::shutdown`]; while that waits for requests, the server says that it is not ready.
+    pub fn serve_health(&mut self, listener: TcpListener) {
+        let (end, connections) = (CancellationToken::new(), TaskTracker::new());
+        let health = Health::new(Arc::clone(&self.shared), self.shutdown.drain.clone(), end.clone());
+        let door = Door {
+            listener,
+            limit: health::MAX_CONNECTIONS,
+            limit_reached: "the limit of connections of the health listener is reached: accepting pauses there",
+            close: end.clone(),
+            connections: connections.clone(),
+        };
+        let clock = Arc::clone(&self.shared.clock);
+        let acceptor = tokio::spawn(async move {
+            let health = Arc::new(health);
+            let serve = |stream, remote| Arc::clone(&health).serve(stream, remote);
+            door.accept(&*clock, || (), serve).await;
+        });
+        self.health = Some(HealthListener {
+            acceptor,
+            connections,
+            end,
+        });
+    }
+
     /// Looks at the certificate, key and CA files every `period` from now on, and takes on what they say now.
     pub fn watch_tls(&mut self, period: Duration) {
         let watcher = watch::start(Arc::clone(&self.shared), period);
@@ -168,6 +196,12 @@ impl Server {
             watcher.abort();
             _ = watcher.await;
         }
+        if let Some(mut health) = self.health.take() {
+            health.end.cancel();
+            _ = (&mut health.acceptor).await;
+            health.connections.close();
+            health.connections.wait().await;
+        }
         let tasks = self.shared.tasks.clone();
         drop(self);
         tasks.close();
@@ -184,6 +218,21 @@ impl Drop for Server {
             watcher.abort();
         }
         self.shutdown.cut.cancel();
+    }
+}
+
+/// Where probes are answered. Dropping it closes it at once.
+#[derive(Debug)]
+struct HealthListener {
+    acceptor: JoinHandle<()>,
+    connections: TaskTracker,
+    end: CancellationToken,
+}
+
+impl Drop for HealthListener {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+        self.end.cancel();
     }
 }
 

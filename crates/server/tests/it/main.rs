@@ -10,6 +10,7 @@ mod audit;
 mod bodies;
 mod certificates;
 mod drain;
+mod health;
 mod http2;
 mod keys;
 mod listing;
