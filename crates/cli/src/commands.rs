@@ -16,6 +16,7 @@ mod policy;
 mod server;
 mod status;
 mod store;
+mod subject_names;
 mod timestamp;
 
 use crate::args::{

@@ -113,6 +113,9 @@ fn trust(options: &Connection, environment: &Environment) -> anyhow::Result<Serv
 
 /// The client of a command. May ask for a password.
 pub(crate) fn client(options: &Connection, context: &Context<'_>) -> anyhow::Result<Client> {
+    for names in [SERVER, API_KEY, KEY_FILE, CERT_FILE, &[CA_PATH]] {
+        context.environment.check(names)?;
+    }
     let endpoints = endpoints(options, &context.environment)?;
     let credentials = credentials(&login(options, &context.environment)?, context)?;
     let trust = trust(options, &context.environment)?;
@@ -130,9 +133,9 @@ fn credentials(login: &Login, context: &Context<'_>) -> anyhow::Result<Credentia
         )?),
         Login::Files { key, cert } => {
             let reading = |path: &Path| format!("cannot read {}", path.display());
-            let chain = std::fs::read(cert).with_context(|| reading(cert))?;
+            let chain = kes_tls::read_file(cert).with_context(|| reading(cert))?;
             let chain = pem::certificates(&chain).with_context(|| cert.display().to_string())?;
-            let pem = Zeroizing::new(std::fs::read(key).with_context(|| reading(key))?);
+            let pem = kes_tls::read_file(key).with_context(|| reading(key))?;
             let private_key = private_key(&pem, key, &context.environment)?;
             let private_key = match &private_key {
                 PrivateKeyDer::Pkcs8(der) => pki::PrivateKeyDer::Pkcs8(der.as_slice().into()),

@@ -6,10 +6,14 @@
 use std::io::{self, IsTerminal as _, Write};
 
 use anstyle::{AnsiColor, Style};
+use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::environment::Environment;
 use crate::failure::Outcome;
+
+/// What failed when the output could not be written.
+const WRITING: &str = "cannot write to the standard output";
 
 /// When to colour the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -84,7 +88,7 @@ impl Output {
     }
 
     pub(crate) fn text(&mut self, text: &str) -> Outcome {
-        Ok(self.writer.write_all(text.as_bytes())?)
+        Ok(self.writer.write_all(text.as_bytes()).context(WRITING)?)
     }
 
     pub(crate) fn line(&mut self, line: &str) -> Outcome {
@@ -103,7 +107,7 @@ impl Output {
     }
 
     pub(crate) fn flush(&mut self) -> Outcome {
-        Ok(self.writer.flush()?)
+        Ok(self.writer.flush().context(WRITING)?)
     }
 
     /// `text` in `style`, if the output has colours.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use super::configuration::ConfigCommand;
@@ -441,7 +442,7 @@ pub(crate) struct IdentityNewArgs {
 #[derive(Args, Debug)]
 pub(crate) struct IdentityOfArgs {
     /// API keys, or files with a certificate; - for the standard input.
-    #[arg(value_name = "KEY|FILE")]
+    #[arg(value_name = "KEY|FILE", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) subjects: Vec<String>,
     #[arg(long, hide = true, value_name = "ALGORITHM")]
     pub(crate) hash: Option<String>,

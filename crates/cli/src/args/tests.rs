@@ -1,3 +1,5 @@
+mod matrix;
+
 use super::*;
 
 fn parsed(line: &[&str]) -> Result<Cli, String> {

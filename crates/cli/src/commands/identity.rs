@@ -15,7 +15,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::timestamp;
-use crate::args::{IdentityOfArgs, KeyOptions};
+use crate::args::{self, IdentityOfArgs, KeyOptions};
 use crate::certificate;
 use crate::connection::{block_on, client, private_key};
 use crate::context::Context;
@@ -23,8 +23,6 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 
 const API_KEY_PREFIX: &str = "kes:v1:";
-/// Larger than any certificate chain; a device or a wrong file is not read to its end.
-const MAX_FILE: u64 = 16 << 20;
 
 /// `kes identity`: a new API key.
 pub(crate) fn generate(context: &mut Context<'_>) -> Outcome {
@@ -124,13 +122,7 @@ fn public_key_in(pem: &[u8]) -> anyhow::Result<Vec<u8>> {
 }
 
 fn read(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    let reading = || format!("cannot read {}", path.display());
-    let file = std::fs::File::open(path).with_context(reading)?;
-    let mut bytes = Zeroizing::new(Vec::new());
-    file.take(MAX_FILE)
-        .read_to_end(&mut bytes)
-        .with_context(reading)?;
-    Ok(bytes)
+    kes_tls::read_file(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// `kes identity of`: the identities of certificates and API keys.
@@ -139,8 +131,11 @@ pub(crate) fn of(args: &IdentityOfArgs, context: &mut Context<'_>) -> Outcome {
     let hash = hash.as_deref().map_or(Ok(Hash::Sha256), Hash::parse)?;
     let subjects = if subjects.is_empty() {
         if io::stdin().is_terminal() {
-            let message = "missing argument KEY|FILE; see 'kes identity of --help'";
-            return Err(Failure::Usage(message.to_owned()));
+            let message = format!(
+                "missing argument KEY|FILE; see '{} identity of --help'",
+                args::program()
+            );
+            return Err(Failure::Usage(message));
         }
         &["-".to_owned()]
     } else {
@@ -161,7 +156,7 @@ fn public_key_of(subject: &str) -> anyhow::Result<Vec<u8>> {
     if subject == "-" {
         let mut pem = Vec::new();
         io::stdin()
-            .take(MAX_FILE)
+            .take(kes_tls::MAX_FILE)
             .read_to_end(&mut pem)
             .context("cannot read the standard input")?;
         return public_key_in(&pem).context("standard input");

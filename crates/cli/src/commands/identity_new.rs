@@ -1,14 +1,14 @@
 //! `kes identity new`: a private key and its certificate, in files that other programs read.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use kes_crypto::{ApiKey, pem};
 use rcgen::ExtendedKeyUsagePurpose;
 use serde::Serialize;
 
+use super::subject_names;
 use crate::args::IdentityNewArgs;
 use crate::certificate::{self, Subject};
 use crate::context::Context;
@@ -20,6 +20,8 @@ use crate::password;
 const DEFAULT_KEY: &str = "private.key";
 const DEFAULT_CERT: &str = "public.crt";
 const DEFAULT_EXPIRY: Duration = Duration::from_hours(720);
+/// Longer than any host name. Some programs refuse certificates with longer names.
+const MAX_COMMON_NAME: usize = 255;
 
 /// Only an API key, unless an option says that there are to be files.
 pub(crate) fn run(args: IdentityNewArgs, context: &mut Context<'_>) -> Outcome {
@@ -74,8 +76,11 @@ pub(crate) fn run_with_files(args: IdentityNewArgs, context: &mut Context<'_>) -
     } = args;
     let key = key.unwrap_or_else(|| PathBuf::from(DEFAULT_KEY));
     let cert = cert.unwrap_or_else(|| PathBuf::from(DEFAULT_CERT));
-    let ip = addresses(&ip)?;
-    let mut dns = elements(&dns)?;
+    let ip = subject_names::addresses(&ip)?;
+    let mut dns = subject_names::host_names(&dns)?;
+    if let Some(subject) = &subject {
+        check_common_name(subject)?;
+    }
     if let Some(subject) = subject.as_deref().filter(|subject| is_host_name(subject))
         && !dns.iter().any(|name| name == subject)
     {
@@ -134,6 +139,20 @@ pub(crate) fn run_with_files(args: IdentityNewArgs, context: &mut Context<'_>) -
     )
 }
 
+/// Fails if other programs could not read or show `subject` in a certificate.
+fn check_common_name(subject: &str) -> anyhow::Result<()> {
+    if subject.len() > MAX_COMMON_NAME {
+        bail!(
+            "SUBJECT has {} bytes: want at most {MAX_COMMON_NAME}",
+            subject.len()
+        );
+    }
+    if subject.chars().any(char::is_control) {
+        bail!("SUBJECT has a control character, such as a line break: want text on one line");
+    }
+    Ok(())
+}
+
 /// What has been made.
 struct Made<'a> {
     api_key: &'a ApiKey,
@@ -181,42 +200,6 @@ fn print(made: &Made<'_>, json: bool, output: &mut Output) -> Outcome {
     })
 }
 
-/// The addresses that `--ip` names.
-pub(super) fn addresses(values: &[String]) -> anyhow::Result<Vec<IpAddr>> {
-    let address = |text: &String| {
-        text.parse()
-            .map_err(|_| anyhow!("invalid value '{text}' for '--ip': want an IP address"))
-    };
-    elements(values)?.iter().map(address).collect()
-}
-
-/// The elements of list options, each of which may be a list with commas, with quotes around elements that hold one.
-pub(super) fn elements(values: &[String]) -> anyhow::Result<Vec<String>> {
-    let mut elements = Vec::new();
-    for value in values {
-        let mut element = String::new();
-        let mut chars = value.chars().peekable();
-        let mut is_quoted = false;
-        while let Some(c) = chars.next() {
-            match c {
-                '"' if is_quoted && chars.next_if_eq(&'"').is_some() => element.push('"'),
-                '"' if is_quoted || element.is_empty() => is_quoted = !is_quoted,
-                ',' if !is_quoted => elements.push(std::mem::take(&mut element)),
-                c => element.push(c),
-            }
-        }
-        if is_quoted {
-            bail!("a quote in '{value}' is not closed");
-        }
-        elements.push(element);
-    }
-    elements
-        .iter_mut()
-        .for_each(|element| *element = element.trim().to_owned());
-    elements.retain(|element| !element.is_empty());
-    Ok(elements)
-}
-
 /// Whether `subject` is `localhost` or a name with dots that DNS could know, and not an address.
 fn is_host_name(subject: &str) -> bool {
     (subject == "localhost" || subject.contains('.')) && certificate::is_host_name(subject)
@@ -225,16 +208,6 @@ fn is_host_name(subject: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn list_options_hold_lists() {
-        let read =
-            |values: &[&str]| elements(&values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>());
-        assert_eq!(read(&["a", "b, c"]).unwrap(), ["a", "b", "c"]);
-        assert_eq!(read(&[r#""a,b",c"#, r#""d""e""#]).unwrap(), ["a,b", "c", "d\"e"]);
-        assert!(read(&["", ","]).unwrap().is_empty());
-        assert!(read(&["\"a"]).is_err());
-    }
 
     #[test]
     fn a_subject_that_is_a_host_is_told_from_one_that_is_not() {

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use self::folder::{Contents, Folder, Names};
 use self::report::{Report, shell_word};
-use super::identity_new::{addresses, elements};
+use super::subject_names::{addresses, host_names};
 use crate::args::InitArgs;
 use crate::certificate::{self, Subject};
 use crate::connect;
@@ -111,16 +111,6 @@ pub(crate) fn run_once(wanted: &Wanted, context: &mut Context<'_>) -> Outcome {
 fn address(option: Option<&str>) -> anyhow::Result<ListenAddress> {
     let text = option.unwrap_or(ADDRESS);
     ListenAddress::parse(text).map_err(|error| anyhow!("invalid value '{text}' for '--addr': {error}"))
-}
-
-/// The names that `--dns` gives, before anything is made: a certificate for no name that a client asks for helps nobody.
-fn host_names(values: &[String]) -> anyhow::Result<Vec<String>> {
-    let names = elements(values)?;
-    let is_any = |name: &str| certificate::is_host_name(name.strip_prefix("*.").unwrap_or(name));
-    match names.iter().find(|name| !is_any(name)) {
-        None => Ok(names),
-        Some(name) => Err(anyhow!("invalid value '{name}' for '--dns': want a DNS name")),
-    }
 }
 
 /// What happens one after the other. After a crash at any of these points the folder has no configuration, or the one from

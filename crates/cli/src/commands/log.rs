@@ -37,9 +37,10 @@ pub(crate) fn run(args: LogArgs, context: &mut Context<'_>) -> Outcome {
     context.set_color(color.when);
     let log = match (audit, error) {
         (Some(true), true) => {
-            return Err(Failure::Usage(
-                "'--audit' cannot be used with '--error'; see 'kes log --help'".to_owned(),
-            ));
+            return Err(Failure::Usage(format!(
+                "'--audit' cannot be used with '--error'; see '{} log --help'",
+                args::program()
+            )));
         }
         (Some(false), false) => return Err(Failure::NoCommand(args::help(&["log"]))),
         (_, true) => Log::Error,

@@ -13,7 +13,7 @@ use kes_config::{AuthMode, Diagnostic, ListenAddress, LoadError, Overrides};
 
 use self::plan::{Bare, Plan};
 use super::init::{self, Wanted};
-use crate::args::ServerArgs;
+use crate::args::{self, ServerArgs};
 use crate::connect;
 use crate::context::Context;
 use crate::environment::Environment;
@@ -46,9 +46,12 @@ enum Source {
     Options(Bare),
 }
 
-pub(crate) fn run(args: ServerArgs, context: &mut Context<'_>) -> Outcome {
+pub(crate) fn run(mut args: ServerArgs, context: &mut Context<'_>) -> Outcome {
+    // As a script gives it whose variable is empty.
+    args.addr = args.addr.filter(|addr| !addr.trim().is_empty());
     note_deprecated(&args, context);
     refuse_contradictions(&args)?;
+    address(args.addr.as_deref())?;
     let (check, mlock, quiet) = (args.check, args.mlock, args.quiet);
     let wanted = match &args.directory {
         Some(folder) if args.init => Some(Wanted::for_server(folder.clone(), args.addr.as_deref())?),
@@ -105,10 +108,12 @@ fn note_deprecated(args: &ServerArgs, context: &mut Context<'_>) {
     let given = all.into_iter().filter(|(is_given, ..)| *is_given);
     let (options, keys): (Vec<_>, Vec<_>) = given.map(|(_, option, key)| (option, key)).unzip();
     if !options.is_empty() {
-        context.deprecated(
-            &format!("kes server {}", options.join(", ")),
-            &format!("use {} in the configuration file", keys.join(", ")),
-        );
+        let instead = if args.dev {
+            "it has no effect with --dev".to_owned()
+        } else {
+            format!("use {} in the configuration file", keys.join(", "))
+        };
+        context.deprecated(&format!("kes server {}", options.join(", ")), &instead);
     }
 }
 
@@ -128,7 +133,10 @@ fn refuse_contradictions(args: &ServerArgs) -> Outcome {
         None if args.init => "'--init' takes a folder: kes server --init DIR".to_owned(),
         Some(_) | None => return Ok(()),
     };
-    Err(Failure::Usage(format!("{message}; see 'kes server --help'")))
+    Err(Failure::Usage(format!(
+        "{message}; see '{} server --help'",
+        args::program()
+    )))
 }
 
 /// What the options say about where the settings come from.

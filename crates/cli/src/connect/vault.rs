@@ -7,7 +7,6 @@ use kes_config::keystore::{self as settings, Vault, VaultLogin};
 use kes_keystore::Patience;
 use kes_keystore_vault::{ClientCertificate, Config, Jwt, KvVersion, Login, LoginNamespace, Tls, Transit};
 use kes_tls::{ClientIdentity, ServerTrust};
-use zeroize::Zeroizing;
 
 use super::secret;
 
@@ -127,8 +126,7 @@ fn has_token(file: &Path) -> anyhow::Result<()> {
     if !file.is_file() {
         return Ok(());
     }
-    let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let text = Zeroizing::new(text);
+    let text = kes_tls::read_file(file).with_context(|| format!("cannot read {}", file.display()))?;
     ensure!(
         !text.trim_ascii().is_empty(),
         "{} is empty: it must have a token in it",

@@ -426,7 +426,7 @@ fn output_that_cannot_be_written_is_an_error() {
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{line:?}: {error}");
         assert_eq!(
-            error, "Error: No space left on device (os error 28)\n",
+            error, "Error: cannot write to the standard output: No space left on device (os error 28)\n",
             "{line:?}"
         );
     }

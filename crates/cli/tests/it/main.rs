@@ -15,6 +15,7 @@ mod embedded_server;
 mod golden;
 mod identity;
 mod init;
+mod inputs;
 mod inspection;
 mod kes;
 mod metric;
