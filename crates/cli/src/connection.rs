@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use kes_client::{Client, Credentials, Endpoint, Error, ServerTrust};
-use kes_crypto::ApiKey;
 use kes_crypto::pem::{self, PemError, PrivateKeyDer};
 use rustls_pki_types as pki;
 use tokio::signal::unix::{SignalKind, signal};
@@ -122,15 +121,14 @@ pub(crate) fn client(options: &Connection, context: &Context<'_>) -> anyhow::Res
     Ok(Client::builder(endpoints)
         .credentials(credentials)
         .trust(trust)
+        // Whoever waits for a command sees its error and decides.
+        .retries(0)
         .build()?)
 }
 
 fn credentials(login: &Login, context: &Context<'_>) -> anyhow::Result<Credentials> {
     match login {
-        Login::ApiKey(text) => Ok(Credentials::from_api_key(
-            &ApiKey::parse(text)?,
-            context.clock.now(),
-        )?),
+        Login::ApiKey(text) => Ok(Credentials::from_api_key(text)?),
         Login::Files { key, cert } => {
             let reading = |path: &Path| format!("cannot read {}", path.display());
             let chain = kes_tls::read_file(cert).with_context(|| reading(cert))?;
@@ -201,6 +199,9 @@ pub(crate) fn explain(error: Error) -> anyhow::Error {
         ),
         Error::BadCertificate { .. } => anyhow!(
             "{error}; name its CA in {CA_PATH} or SSL_CERT_FILE, or use --insecure (-k) to skip this verification"
+        ),
+        Error::OutcomeUnknown { source } => explain(*source).context(
+            "it is not known whether this was done: look whether the key exists before you repeat it",
         ),
         error => error.into(),
     }

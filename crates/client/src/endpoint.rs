@@ -5,7 +5,14 @@ use std::fmt;
 use http::uri::{Authority, Uri};
 
 /// A text that names no server.
+///
+/// ```
+/// use kes_client::{BadEndpoint, Endpoint};
+///
+/// assert_eq!(Endpoint::parse_list(" , "), Err(BadEndpoint::Empty));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BadEndpoint {
     /// Nothing is named.
     #[error("no server endpoint is given")]
@@ -16,11 +23,24 @@ pub enum BadEndpoint {
 }
 
 /// Host and port of a server. Without a port it is 443.
+///
+/// ```
+/// use kes_client::Endpoint;
+///
+/// assert_eq!(Endpoint::parse("https://kes.example.net:7373")?.to_string(), "kes.example.net:7373");
+/// # Ok::<(), kes_client::BadEndpoint>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint(Authority);
 
 impl Endpoint {
     /// Reads `HOST[:PORT]` or a URL of it. `http://` means `https://`, since no server speaks plain HTTP.
+    ///
+    /// ```
+    /// # use kes_client::Endpoint;
+    /// assert!(Endpoint::parse("127.0.0.1:7373").is_ok());
+    /// assert!(Endpoint::parse("ftp://127.0.0.1").is_err());
+    /// ```
     ///
     /// # Errors
     /// Says what is wrong with `text`.
@@ -51,6 +71,12 @@ impl Endpoint {
     }
 
     /// Reads a list with commas between the endpoints. Empty elements are skipped.
+    ///
+    /// ```
+    /// # use kes_client::Endpoint;
+    /// assert_eq!(Endpoint::parse_list("kes-1:7373, kes-2:7373")?.len(), 2);
+    /// # Ok::<(), kes_client::BadEndpoint>(())
+    /// ```
     ///
     /// # Errors
     /// Says which element is wrong, or that there is none.

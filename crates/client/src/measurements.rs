@@ -3,6 +3,14 @@
 use std::time::Duration;
 
 /// What a server has counted and measured since its start. What a server does not measure is zero.
+///
+/// ```no_run
+/// # async fn example(client: kes_client::Client) -> Result<(), kes_client::Error> {
+/// let measured = client.measurements().await?;
+/// println!("{} of {} requests failed", measured.request_failure, measured.response_time_count);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Measurements {
     /// Requests that have succeeded.
@@ -42,6 +50,15 @@ pub struct Measurements {
 }
 
 /// What only some servers measure. What is `None` or empty, the server does not.
+///
+/// ```no_run
+/// # async fn example(client: kes_client::Client) -> Result<(), kes_client::Error> {
+/// if client.measurements().await?.details.keystore_online == Some(false) {
+///     eprintln!("the key store cannot be reached");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Details {
     /// As [`Measurements::response_time`], with finer durations, of all requests that operations were.
@@ -101,6 +118,14 @@ impl Details {
 
 impl Measurements {
     /// Reads what [`Client::metrics`](crate::Client::metrics) answers. What it does not know is skipped; `None` if that is all.
+    ///
+    /// ```
+    /// use kes_client::Measurements;
+    ///
+    /// let measured = Measurements::parse("kes_system_num_cpu 4\n").unwrap();
+    /// assert_eq!(measured.num_cpu, 4);
+    /// assert!(Measurements::parse("<html>").is_none());
+    /// ```
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut all = Self::default();

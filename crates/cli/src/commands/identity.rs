@@ -242,6 +242,7 @@ fn print_info(info: &IdentityInfo, is_self: bool, json: bool, output: &mut Outpu
         created_at,
         created_by,
         policy,
+        ..
     } = info;
     let mut line = |label: &str, value: &str| output.line(format!("{label:<11} {value}").trim_end());
     line("Identity", identity)?;
@@ -261,9 +262,9 @@ fn print_info(info: &IdentityInfo, is_self: bool, json: bool, output: &mut Outpu
     let PolicyInfo {
         name,
         created_at,
-        created_by: _,
         allow,
         deny,
+        ..
     } = policy;
     line("", "")?;
     line("Policy", name)?;
@@ -310,6 +311,7 @@ fn info_as_json(info: &IdentityInfo) -> impl Serialize {
         created_at,
         created_by,
         policy,
+        ..
     } = info;
     Info {
         identity,

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kes_types::wire::{GenerateResponse, KeyDescription};
+use kes_client::{KeyAlgorithm, KeyInfo};
 use serde::Serialize;
 use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
@@ -72,7 +72,7 @@ pub(crate) fn run(command: KeyCommand, context: &mut Context<'_>) -> Outcome {
         } => {
             let client = client(&options.connection, context)?;
             let answer = block_on(client.encrypt(&name, message.as_bytes(), &[]))?;
-            print_one("ciphertext", &answer.ciphertext.0, &options, context.output)
+            print_one("ciphertext", &answer, &options, context.output)
         }
         KeyCommand::Decrypt {
             name,
@@ -84,7 +84,7 @@ pub(crate) fn run(command: KeyCommand, context: &mut Context<'_>) -> Outcome {
             let associated = decode("the context", associated.as_deref().unwrap_or_default())?;
             let client = client(&options.connection, context)?;
             let answer = block_on(client.decrypt(&name, &ciphertext, &associated))?;
-            print_one("plaintext", &answer.plaintext.0, &options, context.output)
+            print_one("plaintext", answer.expose_secret(), &options, context.output)
         }
         KeyCommand::Dek {
             name,
@@ -141,7 +141,8 @@ fn data_key(
     let associated = decode("the context", associated.unwrap_or_default())?;
     let client = client(&options.connection, context)?;
     let data_key = block_on(client.generate(name, &associated))?;
-    print_data_key(&data_key, options, context.output)
+    let plaintext = data_key.plaintext.expose_secret();
+    print_data_key(plaintext, &data_key.ciphertext, options, context.output)
 }
 
 fn create(names: &[String], options: &KeyOptions, context: &mut Context<'_>) -> Outcome {
@@ -168,7 +169,7 @@ fn key_in_place_of_a_name(text: &str) -> Option<Zeroizing<Vec<u8>>> {
 
 fn import(name: &str, key: &[u8], options: &KeyOptions, context: &Context<'_>) -> Outcome {
     let client = client(&options.connection, context)?;
-    block_on(client.import_key(name, key, "AES256"))
+    block_on(client.import_key(name, key, KeyAlgorithm::Aes256))
 }
 
 /// Bytes given as base64. Never quotes them.
@@ -179,23 +180,26 @@ fn decode(what: &str, text: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     }
 }
 
-fn print_info(key: &KeyDescription, json: bool, output: &mut Output) -> Outcome {
-    let KeyDescription {
+fn print_info(key: &KeyInfo, json: bool, output: &mut Output) -> Outcome {
+    let KeyInfo {
         name,
         algorithm,
         created_at,
         created_by,
+        ..
     } = key;
     if json {
         #[derive(Serialize)]
         struct Info<'a> {
             name: &'a str,
             algorithm: &'a str,
-            created_at: String,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            created_at: Option<String>,
             created_by: &'a str,
         }
         let algorithm = if algorithm.is_empty() { "AES256" } else { algorithm };
-        let created_at = created_at.format(&Rfc3339).context("the creation time")?;
+        let created_at = created_at.map(|at| at.format(&Rfc3339)).transpose();
+        let created_at = created_at.context("the creation time")?;
         return output.json(
             &Info {
                 name,
@@ -206,10 +210,11 @@ fn print_info(key: &KeyDescription, json: bool, output: &mut Output) -> Outcome 
             false,
         );
     }
+    let created_at = created_at.map(timestamp::local).unwrap_or_default();
     for (label, value) in [
         ("Name", name),
         ("Algorithm", algorithm),
-        ("Date", &timestamp::local(*created_at)),
+        ("Date", &created_at),
         ("Owner", created_by),
     ] {
         output.line(format!("{label:<11} {value}").trim_end())?;
@@ -225,9 +230,9 @@ fn print_one(label: &str, bytes: &[u8], options: &KeyOptions, output: &mut Outpu
     output.text(&format!("\n{label}: {}\n", *text))
 }
 
-fn print_data_key(key: &GenerateResponse, options: &KeyOptions, output: &mut Output) -> Outcome {
-    let plaintext = Zeroizing::new(STANDARD.encode(&*key.plaintext.0));
-    let ciphertext = STANDARD.encode(&*key.ciphertext.0);
+fn print_data_key(plaintext: &[u8], ciphertext: &[u8], options: &KeyOptions, output: &mut Output) -> Outcome {
+    let plaintext = Zeroizing::new(STANDARD.encode(plaintext));
+    let ciphertext = STANDARD.encode(ciphertext);
     if wants_json(options, output) {
         return print_json(
             &format!(
@@ -258,9 +263,6 @@ fn print_json(json: &str, output: &mut Output) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use kes_types::wire::Base64;
-    use time::macros::datetime;
-
     use super::*;
     use crate::args::Connection;
     use crate::output::testing::output;
@@ -274,13 +276,8 @@ mod tests {
     }
 
     fn data_key(is_terminal: bool, json: bool) -> String {
-        let key = GenerateResponse {
-            plaintext: Base64::copy_of(b"a"),
-            ciphertext: Base64::copy_of(b"b"),
-            version: None,
-        };
         let (mut output, captured) = output(is_terminal);
-        print_data_key(&key, &options(json), &mut output).unwrap();
+        print_data_key(b"a", b"b", &options(json), &mut output).unwrap();
         captured.text()
     }
 
@@ -313,12 +310,9 @@ mod tests {
 
     #[test]
     fn a_key_is_described_in_four_lines_or_one_of_json() {
-        let key = KeyDescription {
-            name: "my-key".to_owned(),
-            algorithm: "AES256".to_owned(),
-            created_at: datetime!(2024-05-01 00:00:00 UTC),
-            created_by: "ab".to_owned(),
-        };
+        let json =
+            r#"{"name":"my-key","algorithm":"AES256","created_at":"2024-05-01T00:00:00Z","created_by":"ab"}"#;
+        let key: KeyInfo = serde_json::from_str(json).unwrap();
         let printed = |json| {
             let (mut output, captured) = output(true);
             print_info(&key, json, &mut output).unwrap();

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use kes_client::Client;
+use kes_client::{AuditEvent, AuditRequest, Client};
 use kes_config::duration;
-use kes_types::wire::{AuditEvent, AuditRequest};
 use time::macros::format_description;
 
 use super::metric;
@@ -124,15 +123,11 @@ const HEADER: &str =
 fn row(event: &AuditEvent, output: &Output) -> String {
     let AuditEvent {
         time,
-        request:
-            AuditRequest {
-                ip,
-                method: _,
-                path,
-                identity,
-                enclave: _,
-            },
+        request: AuditRequest {
+            ip, path, identity, ..
+        },
         response,
+        ..
     } = event;
     let time = time
         .format(format_description!("[hour]:[minute]:[second]"))
@@ -176,28 +171,15 @@ pub(super) fn rounded(nanos: u64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use kes_types::wire::AuditResponse;
-    use time::macros::datetime;
-
     use super::*;
     use crate::output::testing::output;
 
     #[test]
     fn an_event_is_a_row_under_the_header() {
-        let mut event = AuditEvent {
-            time: datetime!(2024-05-01 23:30:01.5 +2),
-            request: AuditRequest {
-                ip: "127.0.0.1".to_owned(),
-                method: "PUT".to_owned(),
-                path: "/v1/key/create/my-key".to_owned(),
-                identity: "3ecfcdf38fcbe141ae26a1030f81e96b753365a46760ae6b578698a97c59fd22".to_owned(),
-                enclave: String::new(),
-            },
-            response: AuditResponse {
-                code: 200,
-                time: 1_234_567,
-            },
-        };
+        let json = r#"{"time":"2024-05-01T23:30:01.5+02:00","request":{"ip":"127.0.0.1","method":"PUT",
+            "path":"/v1/key/create/my-key","identity":"3ecfcdf38fcbe141ae26a1030f81e96b753365a46760ae6b578698a97c59fd22"},
+            "response":{"code":200,"time":1234567}}"#;
+        let mut event: AuditEvent = serde_json::from_str(json).unwrap();
         let (output, _) = output(true);
         let shown = row(&event, &output);
         assert_eq!(
@@ -211,10 +193,8 @@ mod tests {
             assert_eq!(shown.find(column.0), HEADER.find(column.1), "{column:?}");
         }
 
-        event.request = AuditRequest {
-            path: "/v1/\u{1b}[2Jkey\n".to_owned(),
-            ..AuditRequest::default()
-        };
+        event.request = AuditRequest::default();
+        event.request.path = "/v1/\u{1b}[2Jkey\n".to_owned();
         assert_eq!(
             row(&event, &output),
             "23:30:01  200     <unknown>             <unknown>        /v1/ [2Jkey                     1.2ms"

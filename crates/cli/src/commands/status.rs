@@ -5,8 +5,7 @@ mod health;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use kes_client::Endpoint;
-use kes_types::wire::{ApiRoute, StatusResponse};
+use kes_client::{Endpoint, Route, Status};
 use serde::Serialize;
 
 use crate::args::StatusArgs;
@@ -57,17 +56,12 @@ pub(crate) fn run(args: StatusArgs, context: &mut Context<'_>) -> Outcome {
     )
 }
 
-fn print_json(
-    status: &StatusResponse,
-    routes: Option<&[ApiRoute]>,
-    short: bool,
-    output: &mut Output,
-) -> Outcome {
+fn print_json(status: &Status, routes: Option<&[Route]>, short: bool, output: &mut Output) -> Outcome {
     let indent = output.is_terminal() && !short;
     if let Some(routes) = routes {
         return output.json(&routes, indent);
     }
-    let StatusResponse {
+    let Status {
         version,
         os,
         arch,
@@ -79,22 +73,23 @@ fn print_json(
         keystore_latency,
         keystore_unreachable,
         keystore_unavailable,
+        ..
     } = status;
     #[derive(Serialize)]
-    struct Status<'a> {
+    struct Printed<'a> {
         version: &'a str,
         os: &'a str,
         arch: &'a str,
         uptime: u64,
-        num_cpu: usize,
-        num_cpu_used: usize,
+        num_cpu: u64,
+        num_cpu_used: u64,
         mem_heap_used: u64,
         mem_stack_used: u64,
         keystore_latency: u64,
         keystore_unreachable: bool,
         keystore_unavailable: bool,
     }
-    let status = Status {
+    let status = Printed {
         version,
         os,
         arch,
@@ -112,9 +107,9 @@ fn print_json(
 
 fn print_text(
     endpoint: &Endpoint,
-    status: &StatusResponse,
+    status: &Status,
     latency: Duration,
-    routes: Option<&[ApiRoute]>,
+    routes: Option<&[Route]>,
     short: bool,
     output: &mut Output,
 ) -> Outcome {
@@ -145,11 +140,11 @@ fn print_text(
     let header = format!("{:<7} {:<28} {}", "Method", "API", "Timeout");
     let header = output.paint(Style::new().underline(), &header);
     output.text(&format!("\n{header}\n"))?;
-    for ApiRoute {
+    for Route {
         method,
         path,
-        max_body: _,
         timeout,
+        ..
     } in routes
     {
         let timeout = if *timeout == 0 {
@@ -196,22 +191,13 @@ mod tests {
     use super::*;
     use crate::output::testing::output;
 
-    fn status() -> StatusResponse {
-        StatusResponse {
-            version: "0.1.0".to_owned(),
-            os: "linux".to_owned(),
-            arch: "amd64".to_owned(),
-            uptime: 129_600,
-            num_cpu: 4,
-            num_cpu_used: 2,
-            mem_heap_used: 3_141_592,
-            mem_stack_used: 900,
-            keystore_latency: Some(1),
-            ..StatusResponse::default()
-        }
+    fn status() -> Status {
+        let json = r#"{"version":"0.1.0","os":"linux","arch":"amd64","uptime":129600,"num_cpu":4,"num_cpu_used":2,
+            "mem_heap_used":3141592,"mem_stack_used":900,"keystore_latency":1}"#;
+        serde_json::from_str(json).unwrap()
     }
 
-    fn text(status: &StatusResponse, routes: Option<&[ApiRoute]>, short: bool) -> String {
+    fn text(status: &Status, routes: Option<&[Route]>, short: bool) -> String {
         let (mut output, captured) = output(true);
         let endpoint = Endpoint::parse("https://127.0.0.1:7373").unwrap();
         print_text(
@@ -238,11 +224,9 @@ mod tests {
 
     #[test]
     fn a_key_store_that_is_not_there_is_shown() {
-        let status = StatusResponse {
-            keystore_latency: None,
-            keystore_unreachable: true,
-            ..status()
-        };
+        let mut status = status();
+        status.keystore_latency = None;
+        status.keystore_unreachable = true;
         assert!(text(&status, None, true).ends_with("unreachable\n"));
         let (mut output, captured) = output(false);
         print_json(&status, None, false, &mut output).unwrap();
@@ -255,11 +239,9 @@ mod tests {
 
     #[test]
     fn apis_are_a_table() {
-        let route = |path: &str, timeout| ApiRoute {
-            method: "GET".to_owned(),
-            path: path.to_owned(),
-            max_body: 0,
-            timeout,
+        let route = |path: &str, timeout: u64| -> Route {
+            let json = format!(r#"{{"method":"GET","path":"{path}","timeout":{timeout}}}"#);
+            serde_json::from_str(&json).unwrap()
         };
         assert_eq!(
             text(

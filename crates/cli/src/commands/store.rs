@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
+use kes_client::StoreInfo as ServerStore;
 use kes_config::KeyStoreSettings;
 use kes_config::keystore::Embedded;
 use kes_keystore::{KeyStore as _, Maintenance as _, StoreInfo};
 use kes_keystore_embedded::EmbeddedStore;
 use kes_seal::{KeySeal, Resealed, Seal, Seals};
-use kes_types::wire::{StoreInfoResponse, StoreSeal};
+use kes_types::wire::StoreSeal;
 use serde::Serialize;
 
 use self::report::Written;
@@ -67,8 +68,8 @@ fn info(json: bool, connection: &Connection, context: &mut Context<'_>) -> Outco
     print_info(&info, context.output)
 }
 
-fn print_info(info: &StoreInfoResponse, output: &mut Output) -> Outcome {
-    let StoreInfoResponse {
+fn print_info(info: &ServerStore, output: &mut Output) -> Outcome {
+    let ServerStore {
         kind,
         location,
         format,
@@ -79,6 +80,7 @@ fn print_info(info: &StoreInfoResponse, output: &mut Output) -> Outcome {
         undelete_seconds,
         size,
         last_backup,
+        ..
     } = info;
     let deleted = match undelete_seconds {
         0 => deleted_keys.to_string(),
@@ -89,11 +91,20 @@ fn print_info(info: &StoreInfoResponse, output: &mut Output) -> Outcome {
     report::line("Path", location, output)?;
     report::line("Format", &format.to_string(), output)?;
     report::line("Id", id, output)?;
-    print_seals(seals, output)?;
+    let seals: Vec<_> = seals.iter().map(as_listed).collect();
+    print_seals(&seals, output)?;
     report::line("Keys", &keys.to_string(), output)?;
     report::line("Deleted", &deleted, output)?;
     report::line("Size", &super::status::size(*size), output)?;
     report::line("Backup", &backup, output)
+}
+
+fn as_listed(seal: &kes_client::StoreSeal) -> StoreSeal {
+    StoreSeal {
+        kind: seal.kind.clone(),
+        check: seal.check.clone(),
+        source: seal.source.clone(),
+    }
 }
 
 fn print_seals(seals: &[StoreSeal], output: &mut Output) -> Outcome {
@@ -240,35 +251,18 @@ mod tests {
     use super::*;
     use crate::output::testing::output;
 
-    fn info_of_a_store() -> StoreInfoResponse {
-        StoreInfoResponse {
-            kind: "embedded".to_owned(),
-            location: "/var/lib/kes/keys.redb".to_owned(),
-            format: 1,
-            id: "00112233445566778899aabbccddeeff".to_owned(),
-            seals: vec![
-                StoreSeal {
-                    kind: "key".to_owned(),
-                    check: "0011223344556677".to_owned(),
-                    source: Some("file /etc/kes/seal.key".to_owned()),
-                },
-                StoreSeal {
-                    kind: "key".to_owned(),
-                    check: "8899aabbccddeeff".to_owned(),
-                    source: None,
-                },
-            ],
-            keys: 3,
-            deleted_keys: 1,
-            undelete_seconds: 604_800,
-            size: 1_589_248,
-            last_backup: None,
-        }
+    fn info_of_a_store() -> ServerStore {
+        let json = r#"{"type":"embedded","location":"/var/lib/kes/keys.redb","format":1,
+            "id":"00112233445566778899aabbccddeeff","seals":[
+                {"kind":"key","check":"0011223344556677","source":"file /etc/kes/seal.key"},
+                {"kind":"key","check":"8899aabbccddeeff"}],
+            "keys":3,"deleted_keys":1,"undelete_seconds":604800,"size":1589248}"#;
+        serde_json::from_str(json).unwrap()
     }
 
     #[test]
     fn a_store_is_described_line_by_line() {
-        let printed = |info: &StoreInfoResponse| {
+        let printed = |info: &ServerStore| {
             let (mut output, captured) = output(true);
             print_info(info, &mut output).unwrap();
             captured.text()

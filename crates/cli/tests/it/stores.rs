@@ -6,12 +6,9 @@ use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kes_client::{Client, Credentials, Endpoint};
-use kes_crypto::ApiKey;
+use kes_client::{Client, Credentials, Endpoint, ServerTrust};
 use kes_peers::{Moto, Vault};
 use kes_testkit::PATIENCE;
-use kes_tls::ServerTrust;
-use kes_types::{Clock as _, SystemClock};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -80,9 +77,8 @@ impl Place {
         let trust = ServerTrust::none()
             .and_path(&self.path().join("public.crt"))
             .unwrap();
-        let key = ApiKey::parse(&self.api_key).unwrap();
         Client::builder(vec![Endpoint::parse(server.address()).unwrap()])
-            .credentials(Credentials::from_api_key(&key, SystemClock.now()).unwrap())
+            .credentials(Credentials::from_api_key(&self.api_key).unwrap())
             .trust(trust)
             .without_proxy()
             .build()
@@ -402,7 +398,7 @@ fn every_release_is_understood(keystore: &str, put: impl Fn(&str, &[u8])) {
             let hmac = runtime
                 .block_on(client.hmac(key, &decode(&case.message_b64)))
                 .unwrap();
-            assert_eq!(*hmac.hmac.0, decode(&case.hmac_b64), "{key}");
+            assert_eq!(hmac.expose_secret(), decode(&case.hmac_b64), "{key}");
             continue;
         }
         let ciphertext = decode(&case.ciphertext_b64);
@@ -413,7 +409,11 @@ fn every_release_is_understood(keystore: &str, put: impl Fn(&str, &[u8])) {
             extinct += 1;
             continue;
         }
-        assert_eq!(*answer.unwrap().plaintext.0, decode(&case.plaintext_b64), "{key}");
+        assert_eq!(
+            answer.unwrap().expose_secret(),
+            decode(&case.plaintext_b64),
+            "{key}"
+        );
         opened += 1;
     }
     assert!(opened > 400 && extinct == 2, "{opened} {extinct}");

@@ -1,7 +1,7 @@
 //! A server that answers what it is told to.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -15,49 +15,85 @@ use rustls::ServerConfig;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio_rustls::TlsAcceptor;
 
 /// A server that runs until it is dropped.
 pub(crate) struct Canned {
     pub(crate) address: SocketAddr,
-    paths: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
+    abandoned: Arc<AtomicUsize>,
     task: AbortHandle,
 }
 
+/// What becomes of a request.
+pub(crate) enum Reply {
+    Http(Response<Full<Bytes>>),
+    /// The connection ends without an answer.
+    Break,
+    /// There is no answer, for as long as the client waits.
+    Never,
+}
+
+impl From<Response<Full<Bytes>>> for Reply {
+    fn from(response: Response<Full<Bytes>>) -> Self {
+        Self::Http(response)
+    }
+}
+
+/// Counts when it is dropped.
+struct Abandoned(Arc<AtomicUsize>);
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 impl Canned {
-    /// Answers each request as `answer` says.
-    pub(crate) async fn start(
-        answer: impl Fn(&str) -> Response<Full<Bytes>> + Send + Sync + 'static,
-    ) -> Self {
+    /// Answers each request as `answer` says of its path.
+    pub(crate) async fn start<R: Into<Reply>>(answer: impl Fn(&str) -> R + Send + Sync + 'static) -> Self {
         let credentials = Credentials::self_signed("canned");
         Self::start_as(&credentials, &credentials, answer).await
     }
 
     /// The same with a certificate that need not belong to the private key.
-    pub(crate) async fn start_as(
+    pub(crate) async fn start_as<R: Into<Reply>>(
         certificate: &Credentials,
         key: &Credentials,
-        answer: impl Fn(&str) -> Response<Full<Bytes>> + Send + Sync + 'static,
+        answer: impl Fn(&str) -> R + Send + Sync + 'static,
     ) -> Self {
         let acceptor = TlsAcceptor::from(Arc::new(config(certificate, key)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let paths = Arc::new(Mutex::new(Vec::new()));
-        let (answer, seen) = (Arc::new(answer), Arc::clone(&paths));
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let abandoned = Arc::new(AtomicUsize::new(0));
+        let (answer, seen) = (Arc::new(answer), Arc::clone(&requests));
+        let left = Arc::clone(&abandoned);
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (acceptor, answer, seen) = (acceptor.clone(), Arc::clone(&answer), Arc::clone(&seen));
+                let left = Arc::clone(&left);
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else {
                         return;
                     };
                     let service = service_fn(|request: Request<Incoming>| {
                         let path = request.uri().path().to_owned();
-                        let response = answer(&path);
-                        seen.lock().unwrap().push(path);
-                        async { Ok::<_, Infallible>(response) }
+                        let reply = answer(&path).into();
+                        seen.lock().unwrap().push(format!("{} {path}", request.method()));
+                        let left = Arc::clone(&left);
+                        async move {
+                            match reply {
+                                Reply::Http(response) => Ok(response),
+                                Reply::Break => Err(std::io::Error::other("broken")),
+                                Reply::Never => {
+                                    let _abandoned = Abandoned(left);
+                                    std::future::pending().await
+                                }
+                            }
+                        }
                     });
                     let http = hyper::server::conn::http1::Builder::new();
                     let _ = http.serve_connection(TokioIo::new(stream), service).await;
@@ -66,14 +102,20 @@ impl Canned {
         });
         Self {
             address,
-            paths,
+            requests,
+            abandoned,
             task: task.abort_handle(),
         }
     }
 
-    /// The paths of the requests so far.
-    pub(crate) fn paths(&self) -> Vec<String> {
-        self.paths.lock().unwrap().clone()
+    /// The requests so far: method and path.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    /// How many requests clients have stopped waiting for.
+    pub(crate) fn abandoned(&self) -> usize {
+        self.abandoned.load(Ordering::SeqCst)
     }
 }
 
@@ -98,13 +140,22 @@ fn config(certificate: &Credentials, key: &Credentials) -> ServerConfig {
 /// A server for one connection, which says `bytes` over `protocol` once it has been asked something, and then ends the
 /// connection, properly or not.
 pub(crate) async fn blurt(protocol: &str, bytes: Vec<u8>, end: End) -> SocketAddr {
+    blurt_until_closed(protocol, bytes, end).await.0
+}
+
+/// The same, with a task that ends when the client has closed the connection.
+pub(crate) async fn blurt_until_closed(
+    protocol: &str,
+    bytes: Vec<u8>,
+    end: End,
+) -> (SocketAddr, JoinHandle<()>) {
     let credentials = Credentials::self_signed("blurt");
     let mut config = config(&credentials, &credentials);
     config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         let mut stream = acceptor.accept(stream).await.unwrap();
         let mut request = Vec::new();
@@ -124,7 +175,7 @@ pub(crate) async fn blurt(protocol: &str, bytes: Vec<u8>, end: End) -> SocketAdd
         // Closing with bytes unread could overtake the answer.
         while stream.read_buf(&mut request).await.unwrap_or(0) > 0 {}
     });
-    address
+    (address, task)
 }
 
 /// How a connection ends.

@@ -8,7 +8,7 @@ use kes_testkit::{Failure, FaultyStore, TestServer};
 use tokio::net::TcpListener;
 
 use crate::canned::{Canned, json};
-use crate::rig::{admin, client, nowhere};
+use crate::rig::{admin, client, nowhere, persistent};
 
 #[tokio::test]
 async fn another_server_answers_for_one_that_is_not_there() {
@@ -37,19 +37,19 @@ async fn a_refusal_is_not_asked_for_twice() {
         .await
         .unwrap_err();
     assert_eq!(error.status(), Some(404));
-    assert!(second.paths().is_empty());
+    assert!(second.requests().is_empty());
 }
 
 #[tokio::test]
 async fn the_last_failure_is_the_one_reported() {
     let failing = Canned::start(|_| json(502, r#"{"message":"failed to read key"}"#)).await;
-    let error = client(&[failing.address, nowhere()], None)
-        .delete_key("a")
+    let error = persistent(&[failing.address, nowhere()], 0)
+        .describe_key("a")
         .await
         .unwrap_err();
     assert!(matches!(error, Error::Transport { .. }), "{error:?}");
-    let error = client(&[nowhere(), failing.address], None)
-        .delete_key("a")
+    let error = persistent(&[nowhere(), failing.address], 0)
+        .describe_key("a")
         .await
         .unwrap_err();
     assert_eq!(

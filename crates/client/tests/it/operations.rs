@@ -1,10 +1,11 @@
 //! Every operation, against a real server.
 
-use kes_client::{Credentials, Error};
+use futures_util::TryStreamExt as _;
+use kes_client::{Credentials, Error, KeyAlgorithm, MAX_BULK, Sealed};
 use kes_crypto::ApiKey;
 use kes_keyring::Scope;
 use kes_testkit::{FakeOwnStore, TestServer};
-use kes_types::{Clock as _, KeyName, SystemClock};
+use kes_types::KeyName;
 
 use crate::rig::{admin, client};
 
@@ -29,21 +30,33 @@ async fn a_key_lives_from_creation_to_deletion() {
 
     let data_key = kes.generate("my-key", b"context").await.unwrap();
     let opened = kes
-        .decrypt("my-key", &data_key.ciphertext.0, b"context")
+        .decrypt("my-key", &data_key.ciphertext, b"context")
         .await
         .unwrap();
-    assert_eq!(opened.plaintext, data_key.plaintext);
+    assert_eq!(opened.expose_secret(), data_key.plaintext.expose_secret());
 
     let encrypted = kes.encrypt("my-key", b"message", b"").await.unwrap();
-    let sealed: [(&[u8], &[u8]); 2] = [
-        (&encrypted.ciphertext.0, b""),
-        (&data_key.ciphertext.0, b"context"),
+    let sealed = [
+        Sealed {
+            ciphertext: &encrypted,
+            context: b"",
+        },
+        Sealed {
+            ciphertext: &data_key.ciphertext,
+            context: b"context",
+        },
     ];
     let opened = kes.decrypt_bulk("my-key", &sealed).await.unwrap();
-    assert_eq!(*opened[0].plaintext.0, b"message");
-    assert_eq!(opened[1].plaintext, data_key.plaintext);
+    assert_eq!(opened[0].expose_secret(), b"message");
+    assert_eq!(opened[1].expose_secret(), data_key.plaintext.expose_secret());
+    assert!(kes.decrypt_bulk("my-key", &[]).await.unwrap().is_empty());
+    let too_many = vec![sealed[0]; MAX_BULK + 1];
+    let error = kes.decrypt_bulk("my-key", &too_many).await.unwrap_err();
+    assert!(matches!(error, Error::InvalidRequest { .. }), "{error:?}");
+    let most = vec![sealed[0]; MAX_BULK];
+    assert_eq!(kes.decrypt_bulk("my-key", &most).await.unwrap().len(), MAX_BULK);
 
-    assert_eq!(kes.hmac("my-key", b"message").await.unwrap().hmac.0.len(), 32);
+    assert_eq!(kes.hmac("my-key", b"message").await.unwrap().len(), 32);
     kes.delete_key("my-key").await.unwrap();
     assert_eq!(
         refused(kes.describe_key("my-key").await),
@@ -65,8 +78,8 @@ async fn a_deleted_key_comes_back_where_the_server_keeps_its_store() {
     let info = kes.store_info().await.unwrap();
     assert_eq!((info.kind.as_str(), info.keys, info.deleted_keys), ("fake", 0, 1));
     kes.undelete_key("my-key").await.unwrap();
-    let opened = kes.decrypt("my-key", &sealed.ciphertext.0, b"").await.unwrap();
-    assert_eq!(*opened.plaintext.0, b"message");
+    let opened = kes.decrypt("my-key", &sealed, b"").await.unwrap();
+    assert_eq!(opened.expose_secret(), b"message");
     assert_eq!(
         refused(kes.undelete_key("other").await),
         (404, "key does not exist".to_owned())
@@ -93,15 +106,12 @@ async fn an_imported_key_opens_what_it_has_sealed_elsewhere() {
         TestServer::default().start().await,
     );
     let (here, there) = (admin(here.address()), admin(there.address()));
-    for (name, cipher) in [("a", "AES256"), ("b", "ChaCha20")] {
+    for (name, cipher) in [("a", KeyAlgorithm::Aes256), ("b", KeyAlgorithm::ChaCha20)] {
         here.import_key(name, &[7; 32], cipher).await.unwrap();
         there.import_key(name, &[7; 32], cipher).await.unwrap();
         let sealed = here.encrypt(name, b"message", b"context").await.unwrap();
-        let opened = there
-            .decrypt(name, &sealed.ciphertext.0, b"context")
-            .await
-            .unwrap();
-        assert_eq!(*opened.plaintext.0, b"message");
+        let opened = there.decrypt(name, &sealed, b"context").await.unwrap();
+        assert_eq!(opened.expose_secret(), b"message");
     }
 }
 
@@ -125,6 +135,8 @@ async fn a_listing_is_followed_to_its_end() {
         ["key-5000", "key-5001", "key-5002"]
     );
     assert!(kes.list_keys("other").await.unwrap().is_empty());
+    let streamed: Vec<String> = kes.keys("").try_collect().await.unwrap();
+    assert_eq!(streamed, names);
 }
 
 #[tokio::test]
@@ -188,7 +200,7 @@ async fn refusals_have_their_status_and_text() {
             (403, "not authorized: insufficient permissions"),
         ),
         (
-            kes.import_key("other", b"short", "AES256").await,
+            kes.import_key("other", b"short", KeyAlgorithm::Aes256).await,
             (406, "invalid key size for 'AES256'"),
         ),
     ] {
@@ -233,8 +245,8 @@ async fn an_api_key_authenticates() {
     let mut server = TestServer::default();
     server.settings.admin = Some(key.identity().clone());
     let server = server.start().await;
-    let credentials = Credentials::from_api_key(&key, SystemClock.now()).unwrap();
-    assert_eq!(credentials.identity(), key.identity());
+    let credentials = Credentials::from_api_key(&key.to_secret_text()).unwrap();
+    assert_eq!(credentials.identity(), key.identity().as_str());
     let endpoint = kes_client::Endpoint::parse(&server.address().to_string()).unwrap();
     let kes = kes_client::Client::builder(vec![endpoint])
         .credentials(credentials)

@@ -1,6 +1,7 @@
 //! Clients of servers in the test's own process.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use kes_client::{Client, Credentials, Endpoint, ServerTrust};
 
@@ -30,6 +31,19 @@ pub(crate) fn client_that_trusts(
     }
     .build()
     .unwrap()
+}
+
+/// A client without credentials of these servers that asks them again so often, almost at once.
+pub(crate) fn persistent(servers: &[SocketAddr], retries: u32) -> Client {
+    let endpoints = servers
+        .iter()
+        .map(|server| Endpoint::parse(&server.to_string()).unwrap());
+    Client::builder(endpoints.collect())
+        .trust(ServerTrust::dangerous_anything())
+        .retries(retries)
+        .retry_wait(Duration::from_millis(1))
+        .build()
+        .unwrap()
 }
 
 /// The admin of the test server at `server`.

@@ -128,17 +128,79 @@ async fn authorities_come_from_a_file_or_a_directory() {
 #[test]
 fn a_key_and_a_certificate_must_belong_together() {
     let [one, other] = ["a", "b"].map(kes_testkit::Credentials::self_signed);
-    assert_eq!(
-        Credentials::from_der(one.chain(), &other.key()).unwrap_err(),
-        BadCredentials::Mismatch
-    );
-    assert_eq!(
-        Credentials::from_der(Vec::new(), &one.key()).unwrap_err(),
-        BadCredentials::Certificate
-    );
-    assert_eq!(credentials(&one).identity(), &one.identity());
+    assert!(matches!(
+        Credentials::from_der(one.chain(), &other.key()),
+        Err(BadCredentials::Mismatch)
+    ));
+    assert!(matches!(
+        Credentials::from_der(Vec::new(), &one.key()),
+        Err(BadCredentials::Certificate)
+    ));
+    assert_eq!(credentials(&one).identity(), one.identity().as_str());
     for kind in KeyKind::ALL {
         let of_kind = kes_testkit::Credentials::with_key(kind);
-        assert_eq!(credentials(&of_kind).identity(), &of_kind.identity(), "{kind:?}");
+        assert_eq!(
+            credentials(&of_kind).identity(),
+            of_kind.identity().as_str(),
+            "{kind:?}"
+        );
     }
+}
+
+#[test]
+fn credentials_come_from_files_or_from_memory() {
+    let client = kes_testkit::Credentials::self_signed("client");
+    let (key, certificate) = (client.key_pem(), client.chain_pem());
+    let in_memory = Credentials::from_pem(key.as_bytes(), certificate.as_bytes()).unwrap();
+    assert_eq!(in_memory.identity(), client.identity().as_str());
+
+    let dir = tempfile::tempdir().unwrap();
+    let [key_file, certificate_file] = ["client.key", "client.crt"].map(|name| dir.path().join(name));
+    std::fs::write(&key_file, &key).unwrap();
+    std::fs::write(&certificate_file, &certificate).unwrap();
+    let from_files = Credentials::from_files(&key_file, &certificate_file).unwrap();
+    assert_eq!(from_files.identity(), client.identity().as_str());
+
+    let missing = dir.path().join("missing");
+    for outcome in [
+        Credentials::from_files(&missing, &certificate_file),
+        Credentials::from_files(&key_file, &missing),
+    ] {
+        let Err(BadCredentials::Read { path, .. }) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(path, missing);
+    }
+    // In the wrong order.
+    let outcome = Credentials::from_files(&certificate_file, &key_file);
+    assert!(matches!(outcome, Err(BadCredentials::Pem { .. })), "{outcome:?}");
+}
+
+#[test]
+fn an_encrypted_private_key_needs_its_password() {
+    let client = kes_testkit::Credentials::self_signed("client");
+    let certificate = client.chain_pem();
+    let encrypted = kes_crypto::pem::encrypt_private_key(client.key().secret_der(), b"password").unwrap();
+    let outcome = Credentials::from_pem(encrypted.as_bytes(), certificate.as_bytes());
+    assert!(
+        matches!(outcome, Err(BadCredentials::PasswordRequired)),
+        "{outcome:?}"
+    );
+    let with = |password: &[u8]| {
+        Credentials::from_encrypted_pem(encrypted.as_bytes(), certificate.as_bytes(), password)
+    };
+    assert!(matches!(with(b"wrong"), Err(BadCredentials::WrongPassword)));
+    assert_eq!(with(b"password").unwrap().identity(), client.identity().as_str());
+}
+
+#[tokio::test]
+async fn authorities_come_from_memory() {
+    let ca = TestCa::new("ca");
+    let server = ca.issue("kes");
+    let canned = Canned::start_as(&server, &server, |_| json(200, VERSION)).await;
+    let trust = ServerTrust::none().and_pem(ca.pem().as_bytes()).unwrap();
+    let kes = client_that_trusts(&[canned.address], None, trust);
+    assert_eq!(kes.version().await.unwrap().version, "1");
+    let outcome = ServerTrust::none().and_pem(server.key_pem().as_bytes());
+    assert!(matches!(outcome, Err(BadTrust::Pem { .. })), "{outcome:?}");
 }
