@@ -18,6 +18,7 @@ mod init;
 mod inputs;
 mod inspection;
 mod kes;
+mod legacy;
 mod metric;
 mod migrate;
 mod server;
