@@ -232,7 +232,7 @@ impl Place {
             Kind::Said(texts) => {
                 // A server logs a moment after it answers.
                 let mut missing = Vec::new();
-                let found = wait_until("the texts to be printed", PATIENCE / 4, || {
+                let found = wait_until("the texts to be printed", PATIENCE, || {
                     let said = self.all_said();
                     missing = texts.iter().filter(|text| !has_line(&said, text)).collect();
                     Ok(missing.is_empty().then_some(()))
