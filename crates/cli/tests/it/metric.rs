@@ -1,8 +1,8 @@
 //! The live view of `kes metric`, on a terminal.
 
-use std::net::TcpListener;
 use std::process::Command;
 
+use kes_peers::process::free_port;
 use rustix::process::Signal;
 use vt100::{Color, Screen};
 
@@ -10,6 +10,7 @@ use crate::daemon::Daemon;
 use crate::inspection::Place;
 use crate::kes::command;
 use crate::server::silent;
+use crate::services::NOBODY;
 use crate::session::Session;
 
 const USUAL: (u16, u16) = (80, 24);
@@ -186,10 +187,13 @@ fn the_view_follows_the_size_of_the_terminal() {
 #[test]
 fn a_server_that_is_away_for_a_while_leaves_its_figures() {
     let place = Place::new();
-    let address = place.server.address().to_owned();
-    let mut view = Session::start(&metric(&place, &[]), (160, 24));
+    // A port that no client is given while the server is away.
+    let address = format!("127.0.0.1:{}", free_port().unwrap());
+    let start = || Daemon::start(place.path(), &["--config=config.yml", "--addr", &address]);
+    let server = start();
+    let mut view = Session::start(&metric(&place, &["-s", &address]), (160, 24));
     view.until("some requests", |screen| figure(screen, "OK  [2xx]") > Some(9));
-    place.server.signal(Signal::TERM);
+    server.stop();
     view.until_text("No answer since ");
     let text = view.text();
     assert!(
@@ -199,7 +203,7 @@ fn a_server_that_is_away_for_a_while_leaves_its_figures() {
     );
     assert!(figure(view.screen(), "OK  [2xx]") > Some(9), "{text}");
 
-    let server = Daemon::start(place.path(), &["--config=config.yml", "--addr", &address]);
+    let server = start();
     view.until("the server, that has counted anew", |screen| {
         screen.contents().contains("q quits") && figure(screen, "OK  [2xx]").is_some()
     });
@@ -211,9 +215,7 @@ fn a_server_that_is_away_for_a_while_leaves_its_figures() {
 #[test]
 fn a_first_failure_is_an_error_and_no_view() {
     let place = Place::new();
-    // Nobody listens there any more.
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut view = Session::start(&metric(&place, &["-s", &nobody.to_string()]), USUAL);
+    let mut view = Session::start(&metric(&place, &["-s", NOBODY]), USUAL);
     assert_eq!(view.end(), Some(1));
     assert!(
         view.text().starts_with("Error: cannot reach the server"),
