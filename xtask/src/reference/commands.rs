@@ -72,7 +72,9 @@ impl Help {
             .collect();
         shared.dedup();
         let own = self.options.iter().filter(|(typed, _)| common(typed).is_none());
-        let rows: Vec<_> = self.arguments.iter().chain(own).collect();
+        // What has nothing said about it is in the usage.
+        let all = self.arguments.iter().chain(own);
+        let rows: Vec<_> = all.filter(|(_, meaning)| !meaning.is_empty()).collect();
         if !rows.is_empty() {
             text.push_str("| | |\n|---|---|\n");
             for (typed, meaning) in rows {
@@ -149,6 +151,22 @@ Options:
         assert_eq!(help.arguments, [("<NAME>".to_owned(), "The name".to_owned())]);
         assert_eq!(help.options.len(), 4);
         assert!(read("About\n\nSomething:\n  else\n").is_err());
+    }
+
+    #[test]
+    fn the_variables_of_client_commands_are_documented() {
+        let read = |path: &str| std::fs::read_to_string(crate::cargo::root().join(path)).unwrap();
+        let (source, document) = (read("crates/cli/src/connection.rs"), read("docs/commands.md"));
+        let is_variable = |text: &&str| text.starts_with("KES_") || text.starts_with("MINIO_K");
+        let names: Vec<_> = source
+            .split('"')
+            .filter(is_variable)
+            .filter(|text| text.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'))
+            .collect();
+        assert!(names.len() > 10, "{names:?}");
+        for name in names {
+            assert!(document.contains(&format!("`{name}`")), "{name}");
+        }
     }
 
     #[test]
