@@ -10,7 +10,7 @@ use kes_keystore::conformance;
 use kes_keystore::{Entry, KeyStore as _, StoreError};
 use kes_keystore_vault::{ClientCertificate, Config, Login, LoginNamespace, Tls, VaultStore};
 use kes_peers::Vault;
-use kes_testkit::{Answer, Fault, FaultProxy, TestCa, until};
+use kes_testkit::{Answer, Fault, FaultProxy, TestCa, soon, until};
 use kes_types::{ManualClock, SystemClock};
 use serde_json::json;
 use tokio::time::interval;
@@ -101,10 +101,9 @@ async fn a_server_that_is_not_there_fails_the_connection_in_time() {
     let role = mounts.role(json!({}));
     let proxy = FaultProxy::start(vault().endpoint());
     proxy.refuse().await;
-    let began = Instant::now();
-    let said = refusal(mounts.config(&proxy.endpoint(), mounts.login(&role))).await;
+    let refusal = refusal(mounts.config(&proxy.endpoint(), mounts.login(&role)));
+    let said = soon("the refusal", refusal).await;
     assert!(said.contains(&proxy.endpoint()), "{said}");
-    assert!(began.elapsed() < Duration::from_secs(10));
 }
 
 /// For the last attempt there is less time than it would take to learn anything.
@@ -115,10 +114,16 @@ async fn a_server_that_does_not_answer_is_told_with_the_time_that_it_had() {
     let proxy = FaultProxy::start(vault().endpoint());
     proxy.always(Fault::Hang);
     let mut config = mounts.config(&proxy.endpoint(), mounts.login(&role));
-    config.patience.attempt = Duration::from_millis(600);
-    config.patience.operation = Duration::from_secs(1);
+    // Long enough for a busy machine to send the request; what it takes before that is not told.
+    config.patience.attempt = Duration::from_secs(4);
+    config.patience.operation = Duration::from_millis(5_500);
     let said = refusal(config).await;
-    assert!(said.contains("no answer within 600ms"), "{said}");
+    let (_, told) = said.split_once("no answer within ").expect(&said);
+    let (seconds, _) = told.split_once('s').expect(&said);
+    assert!(
+        seconds.parse::<f64>().is_ok_and(|seconds| seconds > 1.5),
+        "{said}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -426,7 +431,7 @@ async fn a_token_in_a_file_is_used_and_its_successor_as_soon_as_it_is_there() {
     create_key(&store).await;
 
     // Nobody has refused the first one: the file is looked at. It becomes known to all nodes in a tenth of its lease.
-    let second = token(&mounts, json!({ "ttl": "5s" }));
+    let second = token(&mounts, json!({ "ttl": "30s" }));
     let aside = folder.path().join("aside");
     fs::write(&aside, &second).expect("a file");
     fs::rename(&aside, &file).expect("replaced");
@@ -468,7 +473,7 @@ async fn a_token_in_a_file_that_somebody_renews_lasts_as_long_as_that() {
     let mounts = Mounts::new(vault());
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("token");
-    let token = token(&mounts, json!({ "ttl": "3s" }));
+    let token = token(&mounts, json!({ "ttl": "6s" }));
     fs::write(&file, &token).expect("a file");
     let proxy = FaultProxy::start(vault().endpoint());
     let store = connect(mounts.config(&proxy.endpoint(), of_file(&file))).await;
@@ -476,9 +481,9 @@ async fn a_token_in_a_file_that_somebody_renews_lasts_as_long_as_that() {
     store.create(&key, &secret("value")).await.expect("created");
 
     let (began, mut pace) = (Instant::now(), interval(Duration::from_millis(500)));
-    while began.elapsed() < Duration::from_secs(5) {
+    while began.elapsed() < Duration::from_secs(8) {
         pace.tick().await;
-        let renewal = json!({ "token": token, "increment": "3s" });
+        let renewal = json!({ "token": token, "increment": "6s" });
         root(vault(), "POST", "auth/token/renew", renewal);
         store.get(&key).await.expect("a key");
     }

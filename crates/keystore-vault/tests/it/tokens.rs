@@ -116,7 +116,8 @@ async fn tokens_of_ten_seconds_cost_at_most_one_call_in_eight() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_that_fails_is_repeated_in_time() {
     let mounts = Mounts::new(vault());
-    let role = mounts.role(json!({ "token_ttl": "10s" }));
+    // A fifth of it is left for another renewal.
+    let role = mounts.role(json!({ "token_ttl": "20s" }));
     let proxy = FaultProxy::start(vault().endpoint());
     proxy.once(is_renewal, Fault::Reset);
     let config = mounts.config(&proxy.endpoint(), mounts.login(&role));
