@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a condition is waited for that normally holds within a second or two. Long, because CI machines stall.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A server under test, killed on drop, and also when this process ends without dropping it.
 #[derive(Debug)]
