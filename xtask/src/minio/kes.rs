@@ -5,6 +5,7 @@ use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use kes_peers::process::{self, Finished, PATIENCE, Server, file_tail, free_port, wait_until};
@@ -12,6 +13,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::pasted::Pasted;
+
+/// How long a command may take: one of them creates 2,000 keys.
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// One KES server: its files, its port and, while it runs, its process.
 #[derive(Debug)]
@@ -153,14 +157,20 @@ impl KesServer {
         process.is_some_and(|process| process.check_alive().is_ok())
     }
 
-    /// Starts the server and waits until it listens.
+    /// Starts the server and waits until it listens and has said so, which is the last of what it prints for others.
     pub(super) fn start(&mut self, executable: &Path) -> Result<()> {
+        let started = || {
+            let printed = fs::read_to_string(self.output()).unwrap_or_default();
+            printed.matches("\n=> Server is up and running").count()
+        };
+        let before = started();
         let mut command = Command::new(executable);
         command.args(&self.arguments).current_dir(&self.folder);
         let mut server = Server::start(self.name, &mut command, &self.output(), &self.log())?;
         wait_until(&format!("{} to listen", self.name), PATIENCE, || {
             server.check_alive()?;
-            Ok(TcpStream::connect(("127.0.0.1", self.port)).ok())
+            let listens = || TcpStream::connect(("127.0.0.1", self.port)).ok();
+            Ok(listens().filter(|_| started() > before))
         })?;
         self.process = Some(server);
         Ok(())
@@ -261,7 +271,7 @@ impl KesCli {
                 command.env("KES_API_KEY", key);
             }
         }
-        process::run(&mut command, PATIENCE)
+        process::run(&mut command, LIMIT)
     }
 
     /// Runs a command that must succeed.

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use kes_peers::process::{self, Finished};
 use serde_json::Value;
 
-/// How long a command may take; the largest one copies 500 objects.
-const LIMIT: Duration = Duration::from_secs(120);
+/// How long a command may take; the largest one copies 1,000 objects.
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// `mc` with one alias, `m`, for the server under test.
 #[derive(Clone, Debug)]

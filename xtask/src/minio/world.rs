@@ -293,6 +293,17 @@ impl World {
             .count())
     }
 
+    /// Waits until so many requests for `path` have been audited, whatever their answers: a server writes an event a moment after
+    /// it has answered. Gives their statuses.
+    pub(super) fn statuses(&self, path: &str, requests: usize) -> Result<Vec<u64>> {
+        wait_until(&format!("{requests} audit events of {path}"), PATIENCE, || {
+            let events = self.audit()?;
+            let of_path = events.iter().filter(|event| event.path == path);
+            let statuses: Vec<_> = of_path.map(|event| event.status).collect();
+            Ok(Some(statuses).filter(|statuses| statuses.len() >= requests))
+        })
+    }
+
     pub(super) fn path(&self) -> &Path {
         self.folder.path()
     }
