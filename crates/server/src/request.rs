@@ -270,9 +270,8 @@ impl Authorizer for Gate<'_> {
     async fn authorize(&self, call: &Call<'_>, grant: Grant) -> Result<Caller, ApiError> {
         let principal = self.client.principal();
         let role = principal.map(|principal| self.snapshot.access.role(&principal.identity));
-        let refusal = match policy::decide(self.auth, role, call.operation) {
-            Ok(_) => return Ok(grant.permit(call.principal)),
-            Err(refusal) => refusal,
+        let Err(refusal) = policy::decide(self.auth, role, call.operation) else {
+            return Ok(grant.permit(call.principal));
         };
         match &self.client.who {
             Who::Known(principal) => {
