@@ -14,6 +14,13 @@ use crate::environment::Environment;
 use crate::failure::Outcome;
 use crate::output::Output;
 
+/// What zsh needs before it knows bash's `complete`. That is made of zsh's own completion, which nobody has started in a fresh
+/// `.zshrc`; starting it twice would only take time.
+const ZSH: [&str; 2] = [
+    "(( $+functions[compdef] )) || { autoload -U compinit && compinit; }",
+    "autoload -U +X bashcompinit && bashcompinit",
+];
+
 /// What a shell wants completed, if one has started this process to ask that.
 pub(crate) fn asked(environment: &Environment) -> Option<&str> {
     let shell = environment.get("SHELL")?;
@@ -107,10 +114,10 @@ fn setup(environment: &Environment, program: &Path, name: &str) -> anyhow::Resul
     let Some(shell) = environment.get("SHELL") else {
         bail!("SHELL is not set: it names the shell to set up, such as /bin/bash or /bin/zsh");
     };
-    let (file, first) = if shell.ends_with("bash") {
-        (".bashrc", None)
+    let (file, first): (_, &[_]) = if shell.ends_with("bash") {
+        (".bashrc", &[])
     } else if shell.ends_with("zsh") {
-        (".zshrc", Some("autoload -U +X bashcompinit && bashcompinit"))
+        (".zshrc", &ZSH)
     } else {
         bail!("'{shell}' is neither bash nor zsh; `{name} completion` prints scripts for other shells");
     };
@@ -129,7 +136,7 @@ fn setup(environment: &Environment, program: &Path, name: &str) -> anyhow::Resul
     let line = format!("complete -o default -C {program} {name}");
     Ok(Setup {
         file: Path::new(home).join(file),
-        lines: first.map(str::to_owned).into_iter().chain([line]).collect(),
+        lines: first.iter().map(ToString::to_string).chain([line]).collect(),
     })
 }
 
@@ -264,7 +271,7 @@ mod tests {
             setup(&environment("/bin/zsh"), program, "kes").unwrap(),
             Setup {
                 file: "/home/me/.zshrc".into(),
-                lines: vec!["autoload -U +X bashcompinit && bashcompinit".to_owned(), line],
+                lines: ZSH.map(str::to_owned).into_iter().chain([line]).collect(),
             }
         );
         for (environment, program, want) in [

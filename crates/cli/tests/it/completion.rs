@@ -58,7 +58,10 @@ fn completion_is_set_up_once() {
     assert_eq!(set_up("/bin/zsh").code, Some(0));
     assert_eq!(
         fs::read_to_string(home.path().join(".zshrc")).unwrap(),
-        format!("autoload -U +X bashcompinit && bashcompinit\n{line}")
+        format!(
+            "(( $+functions[compdef] )) || {{ autoload -U compinit && compinit; }}\n\
+             autoload -U +X bashcompinit && bashcompinit\n{line}"
+        )
     );
 
     fs::remove_file(&file).unwrap();

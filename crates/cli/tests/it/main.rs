@@ -9,6 +9,7 @@
 mod arguments;
 mod clients;
 mod completion;
+mod completion_shells;
 mod configuration;
 mod daemon;
 mod embedded_server;

@@ -42,7 +42,11 @@ impl Session {
             .args(has_keyboard.then_some("--ctty"))
             .arg(program.get_program())
             .args(program.get_args());
-        command.env_clear().env("TERM", "xterm-256color");
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        command
+            .env_clear()
+            .env("TERM", "xterm-256color")
+            .env("PATH", path);
         for (name, value) in program.get_envs() {
             if let Some(value) = value {
                 command.env(name, value);
@@ -59,8 +63,6 @@ impl Session {
             })
             .stdout(side.try_clone().unwrap())
             .stderr(side);
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        command.env("PATH", path);
         let child = command.spawn().unwrap();
         let mut reader = person.try_clone().unwrap();
         let (sender, shown) = channel();
