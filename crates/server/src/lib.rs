@@ -15,7 +15,7 @@
 //!
 //! `state` holds what requests share: an immutable snapshot behind an atomic swap. `events` writes the audit and the error
 //! log, in order, to the console and to whoever follows them over HTTP. `metrics` counts. `watch` takes on TLS files that have
-//! changed, and `certificate` knows how long they are valid.
+//! changed, and `certificate` knows how long they are valid. `health` answers probes, on a listener of its own.
 //! `verdict` says what a request would be answered, without a server.
 
 mod audit;

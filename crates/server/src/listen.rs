@@ -119,7 +119,9 @@ impl Server {
             None => Arc::clone(&self.shared.snapshot().lease),
         };
         let now = self.shared.clock.now();
-        self.shared.change(|_| Snapshot::new(settings, lease, now))
+        self.shared.change(|_| Snapshot::new(settings, lease, now))?;
+        self.shared.snapshot().tls.leaf.log_names();
+        Ok(())
     }
 
     /// Reads certificate, key and CA files anew.

@@ -301,7 +301,6 @@ impl Shared {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let snapshot = make(&self.snapshot())?;
         self.error_log.set_level(snapshot.log.error);
-        snapshot.tls.leaf.log_names();
         self.snapshot.store(Arc::new(snapshot));
         self.remind_of_expiry();
         Ok(())

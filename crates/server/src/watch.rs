@@ -133,7 +133,7 @@ impl Watch {
 
     fn take_on(&mut self, shared: &Shared, settings: &Arc<TlsSettings>, fresh: Tls, is_in_use: bool) {
         self.last = None;
-        let (name, expires) = (fresh.leaf.name().to_owned(), fresh.leaf.expires());
+        let leaf = fresh.leaf.clone();
         // The configuration may have been read anew meanwhile: then the next look sees what there is to see.
         if !shared.change_tls(settings, fresh) {
             return;
@@ -146,7 +146,8 @@ impl Watch {
             } else {
                 "the TLS files have changed: new connections get what they say now"
             };
-            info!(certificate = name, expires = %expires.date(), "{message}");
+            info!(certificate = leaf.name(), expires = %leaf.expires().date(), "{message}");
+            leaf.log_names();
         }
     }
 

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kes_server::{CertificateSource, ClientAuth, Settings, TlsSettings};
-use kes_testkit::{Credentials, Running, TestCa, TestServer, ThreadLog, soon};
+use kes_testkit::{Credentials, Running, TestCa, TestServer, ThreadLog, soon, until};
 use kes_types::{Clock as _, ManualClock};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustls::HandshakeKind;
 use zeroize::Zeroizing;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -690,4 +691,51 @@ async fn the_certificate_of_a_development_server_ends_too() {
     clock.advance(DAY);
     running.server().look_at_tls_files().await;
     log.line("in 9 days");
+}
+
+#[tokio::test]
+async fn the_cas_of_the_system_are_read_anew_now_and_then() {
+    let [first] = credentials();
+    let ca = TestCa::new("ca");
+    let cas = tempfile::NamedTempFile::new().unwrap();
+    fs::write(cas.path(), ca.pem()).unwrap();
+    let rig = Rig::with(&first, |settings| {
+        settings.tls.client_auth = ClientAuth::Verified;
+        settings.tls.ca = Some(cas.path().to_owned());
+    });
+    let rig = rig.await;
+    let (log, _guard) = ThreadLog::capture();
+    let client = rig.running.client(&ca.issue("client"));
+    let kind = async || {
+        client.get("/version").await.ok();
+        let connection = client.tls().await.unwrap();
+        connection.get_ref().1.handshake_kind().unwrap()
+    };
+    rig.look().await;
+    assert_eq!(kind().await, HandshakeKind::Resumed);
+    rig.clock.advance(Duration::from_secs(15 * 60 - 1));
+    rig.look_often().await;
+    assert_eq!(kind().await, HandshakeKind::Resumed);
+    // Sessions are resumed with those CAs only that they were verified against.
+    rig.clock.advance(Duration::from_secs(1));
+    rig.look().await;
+    let connection = client.tls().await.unwrap();
+    assert_eq!(connection.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+    rig.look_often().await;
+    assert_eq!(kind().await, HandshakeKind::Resumed);
+    assert!(!log.text().contains("TLS files"), "{}", log.text());
+}
+
+#[tokio::test]
+async fn a_server_that_looks_by_itself_takes_files_on_and_ends() {
+    let [first, second] = credentials();
+    let mut rig = Rig::with(&first, |_| ()).await;
+    rig.running
+        .server
+        .as_mut()
+        .unwrap()
+        .watch_tls(Duration::from_millis(1));
+    rig.write(&second);
+    until("the new certificate is shown", async || rig.shows(&second).await).await;
+    soon("the end", rig.running.shutdown(Duration::from_secs(3600))).await;
 }
