@@ -58,13 +58,31 @@ impl Service<Uri> for Connector {
             let Some(proxy) = proxy else {
                 return Ok(tcp.call(server).await?);
             };
+            let host = proxy.uri().host().unwrap_or_default();
+            let address = match proxy.uri().port() {
+                Some(port) => format!("{host}:{port}"),
+                None => host.to_owned(),
+            };
             let mut tunnel = Tunnel::new(proxy.uri().clone(), tcp);
             if let Some(authorization) = proxy.basic_auth() {
                 tunnel = tunnel.with_auth(authorization.clone());
             }
-            Ok(tunnel.call(server).await?)
+            let tunneled = tunnel.call(server).await;
+            Ok(tunneled.map_err(|source| BehindProxy {
+                address,
+                source: source.into(),
+            })?)
         })
     }
+}
+
+/// Why a server could not be reached through a proxy.
+#[derive(Debug, thiserror::Error)]
+#[error("through the proxy at {address}")]
+pub(crate) struct BehindProxy {
+    /// Without the user and the password that its URL may have.
+    address: String,
+    source: Box<dyn StdError + Send + Sync>,
 }
 
 /// A proxy elsewhere cannot reach this machine's own addresses, so such a server is never asked through one.

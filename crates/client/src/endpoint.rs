@@ -45,7 +45,7 @@ impl Endpoint {
     /// # Errors
     /// Says what is wrong with `text`.
     pub fn parse(text: &str) -> Result<Self, BadEndpoint> {
-        let bad = || BadEndpoint::Malformed(text.to_owned());
+        let bad = || BadEndpoint::Malformed(without_password(text));
         let text = text.trim();
         if text.is_empty() {
             return Err(BadEndpoint::Empty);
@@ -101,6 +101,12 @@ impl Endpoint {
             .path_and_query(path_and_query)
             .build()
     }
+}
+
+/// `text` without what stands before an `@`: a user and a password, which have no place there.
+fn without_password(text: &str) -> String {
+    text.rsplit_once('@')
+        .map_or_else(|| text.to_owned(), |(_, host)| format!("...@{host}"))
 }
 
 fn strip_prefix_ignoring_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
@@ -159,6 +165,9 @@ mod tests {
         ] {
             assert!(Endpoint::parse(bad).is_err(), "{bad}");
         }
+        let error = Endpoint::parse("https://user:secret@kes:7373").unwrap_err();
+        assert!(!error.to_string().contains("secret"), "{error}");
+        assert!(error.to_string().contains("@kes:7373"), "{error}");
     }
 
     #[test]

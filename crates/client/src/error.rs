@@ -5,6 +5,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use crate::Endpoint;
+use crate::connect::BehindProxy;
 
 /// Why a request has failed. None of its texts holds what was sent or received but for the message of a refusal.
 ///
@@ -311,9 +312,14 @@ fn cause_of<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.chain()
-            .last()
-            .map_or(Ok(()), |root| fmt::Display::fmt(root, f))
+        if let Some(root) = self.chain().last() {
+            write!(f, "{root}")?;
+        }
+        // Without it, everybody looks for the fault at the server.
+        let mut behind = self
+            .chain()
+            .filter_map(|error| error.downcast_ref::<BehindProxy>());
+        behind.next().map_or(Ok(()), |proxy| write!(f, ", {proxy}"))
     }
 }
 

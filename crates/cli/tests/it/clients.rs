@@ -227,6 +227,36 @@ fn a_proxy_is_used_for_servers_elsewhere() {
 }
 
 #[test]
+fn a_proxy_that_does_not_answer_is_named_without_its_password() {
+    let dir = tempfile::tempdir().unwrap();
+    // Closed at once, and nobody else gets it as long as this one is bound.
+    let reserved = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = reserved.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for client in reserved.incoming() {
+            drop(client);
+        }
+    });
+    let proxy = format!("http://user:secret@{address}");
+    let key = succeed(dir.path(), &["identity"]);
+    let variables = [
+        ("KES_API_KEY", key.as_str()),
+        ("HTTPS_PROXY", proxy.as_str()),
+        ("KES_SERVER", "kes.test:7373"),
+    ];
+    let ran = client(dir.path(), &variables, "ls");
+    assert_eq!((ran.code, ran.stderr.lines().count()), (Some(1), 1), "{ran:?}");
+    assert!(
+        ran.stderr
+            .starts_with("Error: cannot reach the server at kes.test:7373: ")
+            && ran
+                .stderr
+                .ends_with(&format!(", through the proxy at {address}\n")),
+        "{ran:?}"
+    );
+}
+
+#[test]
 fn an_interrupted_client_says_nothing() {
     let dir = tempfile::tempdir().unwrap();
     // Takes connections and never answers.
