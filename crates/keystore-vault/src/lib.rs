@@ -57,4 +57,4 @@ pub use api::BadEndpoint;
 pub use config::{ClientCertificate, Config, Jwt, KvVersion, Login, LoginNamespace, Tls, Transit};
 pub use connect::ConnectError;
 pub use path::BadPath;
-pub use store::VaultStore;
+pub use store::{Permission, VaultStore};

@@ -1,6 +1,7 @@
 //! The key store: what each operation asks of Vault, and what the answers mean.
 
 mod create;
+mod permissions;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -24,6 +25,7 @@ use crate::tls::{Renewal, Stamps};
 use crate::transit::{Transit, is_ciphertext};
 
 use create::Turns;
+pub use permissions::Permission;
 
 /// Keeps each entry in an entry of a K/V engine.
 #[derive(Debug)]
