@@ -3,6 +3,7 @@
 //! `cargo xtask test` is everything that must hold before a change lands. It builds the peers it needs by itself (`kes_peers`),
 //! prints each step with its time, and never leaves a step out: a peer that cannot be had is a failure.
 
+mod api;
 mod cargo;
 mod docs;
 mod fuzz;
@@ -26,8 +27,10 @@ usage: cargo xtask COMMAND
   test minio [--only NAME]  MinIO Server and mc against the kes executable; NAME is part of a scenario's name
   test docs [--only NAME]   the commands and configurations of README.md and docs/; NAME is part of a document's name
   test guides [--only NAME] the guides that others have published, step by step; NAME is part of a guide's name
+  test api                  the public API of the client library is the one written down, and each item has an example
   test fuzz                 the fuzz targets build, and run over their corpus
   reference                 write the parts of the documents anew that programs write
+  api [--update]            the same as test api; --update writes the API down
   bench [OPTION]...         the benchmark against the null server; `cargo xtask bench --help`
   bench store [OPTION]...   the benchmark of the embedded key store
   bench keystores [OPTION]  the benchmark of keys that are not cached, on the key stores behind a network
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
 fn run(arguments: &[&str]) -> Result<ExitCode> {
     match arguments {
         ["test", rest @ ..] => test(rest),
+        ["api", rest @ ..] => api::command(rest),
         ["bench", rest @ ..] => cargo::bench(rest),
         ["reference"] => reference::write().map(|()| ExitCode::SUCCESS),
         [guides::INSIDE, rest @ ..] => guides::inside(rest).map(|()| ExitCode::SUCCESS),
@@ -64,6 +68,7 @@ fn test(arguments: &[&str]) -> Result<ExitCode> {
     match arguments {
         [] => {
             cargo::unit_tests(&mut report);
+            api::run(&mut report);
             fuzz::run(&mut report);
             docs::run(&mut report, None);
             guides::run(&mut report, None);
@@ -76,6 +81,7 @@ fn test(arguments: &[&str]) -> Result<ExitCode> {
         ["docs", "--only", name] => docs::run(&mut report, Some(name)),
         ["guides"] => guides::run(&mut report, None),
         ["guides", "--only", name] => guides::run(&mut report, Some(name)),
+        ["api"] => api::run(&mut report),
         ["fuzz"] => fuzz::run(&mut report),
         [other, ..] => bail!("no such part of the tests: '{other}'\n\n{HELP}"),
     }

@@ -47,8 +47,9 @@ pub enum BadTrust {
     },
 }
 
-impl From<kes_tls::BadTrust> for BadTrust {
-    fn from(error: kes_tls::BadTrust) -> Self {
+impl BadTrust {
+    /// Not `From`, which everybody could see.
+    fn of(error: kes_tls::BadTrust) -> Self {
         match error {
             kes_tls::BadTrust::Read { path, source } => Self::Read { path, source },
             kes_tls::BadTrust::Empty(path) => Self::Empty(path),
@@ -111,7 +112,7 @@ impl ServerTrust {
     /// # Errors
     /// When there is no certificate, or it cannot be read.
     pub fn and_path(self, path: &Path) -> Result<Self, BadTrust> {
-        Ok(Self(self.0.and_path(path)?))
+        self.0.and_path(path).map(Self).map_err(BadTrust::of)
     }
 
     /// Trusts the certificates in a PEM text, too, as [`Self::and_path`] those in a file.
