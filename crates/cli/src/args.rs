@@ -3,6 +3,7 @@
 //! Scripts of many years call this program, so it takes more than clap does: long options with one dash, boolean options
 //! with values, options whose value is optional. [`normal`] brings all of it into one canonical form, which clap then reads.
 
+mod checks;
 mod configuration;
 mod definition;
 mod inspection;
@@ -18,6 +19,7 @@ use clap::{Command, CommandFactory as _, FromArgMatches as _};
 
 use crate::failure::Failure;
 
+pub(crate) use checks::*;
 pub(crate) use configuration::*;
 pub(crate) use definition::*;
 pub(crate) use inspection::*;

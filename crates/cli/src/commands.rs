@@ -2,6 +2,7 @@
 
 mod completion;
 mod config;
+mod doctor;
 mod identity;
 mod identity_new;
 mod init;
@@ -13,6 +14,7 @@ mod metric;
 mod migrate;
 mod offline;
 mod policy;
+mod policy_test;
 mod server;
 mod status;
 mod store;
@@ -115,6 +117,7 @@ pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
             subject: None,
         }) => identity::generate(context),
         Some(TopCommand::Status(args)) => status::run(args, context),
+        Some(TopCommand::Doctor(args)) => doctor::run(args, context),
         Some(TopCommand::Config { command }) => config::run(command, context),
         Some(TopCommand::Store { command }) => store::run(command, context),
         Some(TopCommand::Completion { shell }) => completion::script(shell, context.output),

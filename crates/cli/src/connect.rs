@@ -33,6 +33,7 @@ pub(crate) async fn open(settings: &KeyStoreSettings, clock: Arc<dyn Clock>) -> 
                     maintenance: Some(Arc::clone(&store) as _),
                 },
                 embedded: Some(store),
+                vault: None,
             })
         }
         Backend::Fs(fs) => {
@@ -44,8 +45,12 @@ pub(crate) async fn open(settings: &KeyStoreSettings, clock: Arc<dyn Clock>) -> 
             ))))
         }
         Backend::Vault(vault) => {
-            let store = VaultStore::connect(vault::config(vault), clock).await?;
-            Ok(Opened::from(Connected::from(Arc::new(store))))
+            let store = Arc::new(VaultStore::connect(vault::config(vault), clock).await?);
+            Ok(Opened {
+                connected: Connected::from(Arc::clone(&store)),
+                embedded: None,
+                vault: Some(store),
+            })
         }
         Backend::Aws(aws) => {
             let store = AwsStore::connect(aws::config(aws), clock).await?;
@@ -180,6 +185,7 @@ fn unbuilt(settings: &KeyStoreSettings) -> String {
 pub(crate) struct Opened {
     connected: Connected,
     embedded: Option<Arc<EmbeddedStore>>,
+    vault: Option<Arc<VaultStore>>,
 }
 
 impl Opened {
@@ -196,6 +202,11 @@ impl Opened {
     /// The key store, if it is the embedded one, which can do more than others.
     pub(crate) fn embedded(&self) -> Option<Arc<EmbeddedStore>> {
         self.embedded.clone()
+    }
+
+    /// The key store, if it is one of Vault, which can tell what it permits.
+    pub(crate) fn vault(&self) -> Option<Arc<VaultStore>> {
+        self.vault.clone()
     }
 
     /// What the key store is and where.
@@ -258,6 +269,7 @@ impl From<Connected> for Opened {
         Self {
             connected,
             embedded: None,
+            vault: None,
         }
     }
 }

@@ -17,7 +17,8 @@ use crate::failure::{Failure, Outcome};
 use crate::password;
 
 const DEFAULT_SERVER: &str = "127.0.0.1:7373";
-const SERVER: &[&str] = &["MINIO_KES_SERVER", "KES_SERVER", "MINIO_KMS_KES_ENDPOINT"];
+/// The variables that name servers.
+pub(crate) const SERVER: &[&str] = &["MINIO_KES_SERVER", "KES_SERVER", "MINIO_KMS_KES_ENDPOINT"];
 const API_KEY: &[&str] = &["MINIO_KES_API_KEY", "KES_API_KEY", "MINIO_KMS_KES_API_KEY"];
 const KEY_FILE: &[&str] = &[
     "MINIO_KES_KEY_FILE",

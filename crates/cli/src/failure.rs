@@ -19,6 +19,8 @@ pub(crate) enum Failure {
     Interrupted,
     /// Nobody reads the output any more.
     BrokenPipe,
+    /// The output says what was found, and this exit code how bad it is.
+    Found(u8),
     /// Everything that is wrong with a file at once.
     Errors(Vec<String>),
     /// Anything else.
@@ -35,6 +37,7 @@ impl Failure {
                 return ExitCode::from(2);
             }
             Self::Interrupted => {}
+            Self::Found(code) => return ExitCode::from(code),
             Self::BrokenPipe => return ExitCode::SUCCESS,
             Self::Errors(errors) => errors.iter().for_each(|error| output.error(error)),
             Self::Error(error) => output.error(&one_line(&error)),

@@ -28,7 +28,8 @@ fn lock() -> anyhow::Result<()> {
         .context("cannot lock memory")
 }
 
-fn is_unlimited() -> bool {
+/// Whether nothing limits how much memory this process may lock.
+pub(crate) fn is_unlimited() -> bool {
     let may_lock = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
     may_lock || getrlimit(Resource::Memlock).current.is_none()
 }

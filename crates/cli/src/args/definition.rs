@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
+use super::checks::DoctorArgs;
 use super::configuration::ConfigCommand;
 use super::inspection::{AuditCommand, LogArgs, LogCommand, MetricArgs, PolicyCommand};
 use super::stores::{InitArgs, MigrateArgs, StoreCommand};
@@ -69,6 +70,8 @@ pub(crate) enum TopCommand {
     },
     /// Show the state of the server.
     Status(StatusArgs),
+    /// Look for what is wrong with a configuration and its world; exits with 3 for warnings, 1 for errors.
+    Doctor(DoctorArgs),
     /// Look after a key store that the server keeps itself.
     Store {
         #[command(subcommand)]

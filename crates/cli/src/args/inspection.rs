@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::checks::PolicyTestArgs;
 use super::definition::{Color, Connection, KeyOptions, positive_duration};
 
 /// Sub-commands of `kes policy`.
@@ -32,6 +33,8 @@ pub(crate) enum PolicyCommand {
         #[command(flatten)]
         options: KeyOptions,
     },
+    /// Say whether requests are allowed, and by which rule; exits with 1 when one is not as expected.
+    Test(PolicyTestArgs),
     #[command(hide = true)]
     List {
         pattern: Option<String>,

@@ -8,6 +8,7 @@ use aws_lc_rs::digest;
 use kes_client::{IdentityInfo, PolicyInfo};
 use kes_crypto::ApiKey;
 use kes_crypto::pem::PrivateKeyDer;
+use kes_types::Identity;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Serialize;
@@ -20,7 +21,7 @@ use crate::certificate;
 use crate::connection::{block_on, client, private_key};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::output::Output;
+use crate::output::{Output, harmless};
 
 const API_KEY_PREFIX: &str = "kes:v1:";
 
@@ -146,6 +147,19 @@ pub(crate) fn of(args: &IdentityOfArgs, context: &mut Context<'_>) -> Outcome {
         .map(|subject| Ok((subject.as_str(), hash.of(&public_key_of(subject)?))));
     let identities = identities.collect::<anyhow::Result<Vec<_>>>()?;
     print_identities(&identities, *json, context.output)
+}
+
+/// The identity of an API key, of the certificate in a file, or an identity as it is.
+pub(super) fn identity_of(subject: &str) -> anyhow::Result<Identity> {
+    if !subject.starts_with(API_KEY_PREFIX) && !Path::new(subject).exists() {
+        return Identity::parse(subject).map_err(|_| {
+            anyhow!(
+                "'{}' is neither an identity, an API key nor a file",
+                harmless(subject)
+            )
+        });
+    }
+    Ok(kes_crypto::identity_of_spki(&public_key_of(subject)?))
 }
 
 /// The public key of an API key, of the certificate in a file or on the standard input: its `SubjectPublicKeyInfo` in DER.

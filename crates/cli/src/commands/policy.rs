@@ -9,7 +9,7 @@ use serde::Serialize;
 use time::format_description::well_known::Rfc3339;
 
 use super::list::{self, What};
-use super::timestamp;
+use super::{policy_test, timestamp};
 use crate::args::{KeyOptions, PolicyCommand};
 use crate::connection::{block_on, client};
 use crate::context::Context;
@@ -17,13 +17,16 @@ use crate::failure::Outcome;
 use crate::output::Output;
 
 pub(crate) fn run(command: PolicyCommand, context: &mut Context<'_>) -> Outcome {
-    let (PolicyCommand::Info { options, .. }
+    if let PolicyCommand::Info { options, .. }
     | PolicyCommand::Ls { options, .. }
     | PolicyCommand::Show { options, .. }
-    | PolicyCommand::List { options, .. }) = &command;
-    context.warn_about_enclave(options.enclave.as_deref());
+    | PolicyCommand::List { options, .. } = &command
+    {
+        context.warn_about_enclave(options.enclave.as_deref());
+    }
 
     match command {
+        PolicyCommand::Test(args) => policy_test::run(args, context),
         PolicyCommand::Info { name, options, color } => {
             context.set_color(color.when);
             let client = client(&options.connection, context)?;

@@ -7,11 +7,13 @@
 )]
 
 mod arguments;
+mod broken;
 mod clients;
 mod completion;
 mod completion_shells;
 mod configuration;
 mod daemon;
+mod doctor;
 mod embedded_server;
 mod golden;
 mod identity;
@@ -22,6 +24,7 @@ mod kes;
 mod legacy;
 mod metric;
 mod migrate;
+mod policy_test;
 mod server;
 mod services;
 mod session;

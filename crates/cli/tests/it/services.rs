@@ -128,6 +128,22 @@ impl Mount {
         mount
     }
 
+    /// Permits this from now on, and nothing else.
+    pub(crate) fn permit(&self, capabilities: &[&str]) {
+        let Self { name, version, .. } = self;
+        let capabilities = serde_json::to_string(capabilities).unwrap();
+        let paths: &[&str] = match version {
+            1 => &["*"],
+            _ => &["data/*", "metadata/*"],
+        };
+        let rules = paths
+            .iter()
+            .map(|path| format!("path \"{name}/{path}\" {{ capabilities = {capabilities} }}\n"));
+        let policy = rules.collect::<String>();
+        let path = format!("sys/policies/acl/{name}");
+        vault().root("PUT", &path, json!({ "policy": policy })).unwrap();
+    }
+
     /// Another secret id.
     pub(crate) fn new_secret(&self) -> String {
         let path = format!("auth/approle/role/{}/secret-id", self.name);

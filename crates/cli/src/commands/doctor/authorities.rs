@@ -1,0 +1,111 @@
+//! The files of certificates that others are believed by: clients, and the service that keeps the keys.
+
+use std::path::Path;
+
+use kes_config::keystore::{Aws, Vault};
+use kes_config::{AuthMode, KeyStoreSettings};
+
+use super::certificate::chain_of_causes;
+use super::finding::Findings;
+use super::pki::{Certificate, Validity, date};
+use super::subject::Subject;
+
+pub(super) fn check(subject: &Subject, findings: &mut Findings) {
+    let Some(settings) = &subject.settings else { return };
+    match (&settings.tls.ca, settings.tls.auth) {
+        (Some(ca), AuthMode::On) => file(subject, ca, "tls.ca", findings),
+        (Some(_), AuthMode::Off) => {
+            findings
+                .note(
+                    "tls.ca has no effect, since client certificates are not verified (tls.auth is off)",
+                    "set tls.auth to on, or remove tls.ca. Policies go by public keys in both cases",
+                )
+                .at(subject, "tls.ca");
+        }
+        (None, AuthMode::On) => {
+            findings
+                .note(
+                    "clients are verified against all authorities that this system trusts",
+                    "name the authority of your clients in tls.ca",
+                )
+                .at(subject, "tls.auth");
+        }
+        (None, AuthMode::Off) => {}
+    }
+    let ca = match &settings.keystore {
+        KeyStoreSettings::Vault(vault) => {
+            let Vault { tls, .. } = &**vault;
+            &tls.ca
+        }
+        KeyStoreSettings::Aws(Aws { ca, .. }) => ca,
+        KeyStoreSettings::Embedded(_)
+        | KeyStoreSettings::Fs(_)
+        | KeyStoreSettings::Fortanix(_)
+        | KeyStoreSettings::Gemalto(_)
+        | KeyStoreSettings::Gcp(_)
+        | KeyStoreSettings::Azure(_)
+        | KeyStoreSettings::Entrust(_) => &None,
+    };
+    if let Some(ca) = ca {
+        let key = format!("{}.tls.ca", subject.keystore_key());
+        file(subject, ca, &key, findings);
+    }
+}
+
+fn file(subject: &Subject, path: &Path, key: &str, findings: &mut Findings) {
+    let found = match kes_tls::certificates_at(path) {
+        Ok(found) => found,
+        Err(error) => {
+            findings
+                .error(
+                    chain_of_causes(&error),
+                    "name a PEM file of CA certificates, or a folder with nothing else in it",
+                )
+                .at(subject, key);
+            return;
+        }
+    };
+    if found.is_empty() {
+        findings
+            .error(
+                "there is no CA certificate in it",
+                "name a PEM file of CA certificates",
+            )
+            .file(path.display())
+            .at(subject, key);
+        return;
+    }
+    for found in &found {
+        let Some(certificate) = Certificate::parse(&found.certificate) else {
+            continue;
+        };
+        let name = certificate.subject();
+        let finding = match certificate.validity(subject.now()) {
+            Validity::Valid { until } => {
+                findings.ok(format!("the authority '{name}' is valid until {}", date(until)))
+            }
+            Validity::EndsSoon { until, days } => findings.warn(
+                format!(
+                    "the certificate of the authority '{name}' expires in {days} days, on {}",
+                    date(until)
+                ),
+                "get its successor, and have both in the file for a while",
+            ),
+            Validity::Over { since } => findings.error(
+                format!(
+                    "the certificate of the authority '{name}' has expired on {}",
+                    date(since)
+                ),
+                "replace it by its successor",
+            ),
+            Validity::NotYet { from } => findings.error(
+                format!(
+                    "the certificate of the authority '{name}' is valid only from {} on",
+                    date(from)
+                ),
+                "set the clock of this machine, or wait",
+            ),
+        };
+        finding.file(found.path.display());
+    }
+}

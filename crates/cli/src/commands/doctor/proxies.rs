@@ -1,0 +1,105 @@
+//! Proxies that the environment names, between the server and a key store behind a network.
+
+use std::net::IpAddr;
+
+use kes_config::KeyStoreSettings;
+
+use super::finding::Findings;
+use super::names::host;
+use super::subject::Subject;
+
+const VARIABLES: [&str; 6] = [
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+];
+
+pub(super) fn check(subject: &Subject, findings: &mut Findings) {
+    let endpoint = match subject.keystore() {
+        Some(KeyStoreSettings::Vault(vault)) => Some(vault.endpoint.clone()),
+        Some(KeyStoreSettings::Aws(aws)) => Some(aws.endpoint.clone().unwrap_or_default()),
+        Some(
+            KeyStoreSettings::Embedded(_)
+            | KeyStoreSettings::Fs(_)
+            | KeyStoreSettings::Fortanix(_)
+            | KeyStoreSettings::Gemalto(_)
+            | KeyStoreSettings::Gcp(_)
+            | KeyStoreSettings::Azure(_)
+            | KeyStoreSettings::Entrust(_),
+        )
+        | None => None,
+    };
+    let Some(endpoint) = endpoint else { return };
+    let Some((variable, _)) = subject.environment.first(&VARIABLES) else {
+        return;
+    };
+    let endpoint = endpoint
+        .strip_prefix("http://")
+        .map_or(endpoint.as_str(), |rest| rest);
+    let host = host(endpoint);
+    let exceptions = subject.environment.first(&["NO_PROXY", "no_proxy"]);
+    let is_excepted = exceptions.is_some_and(|(_, list)| {
+        list.split(',').map(str::trim).any(|exception| {
+            let exception = exception.trim_start_matches('.');
+            !exception.is_empty() && (exception == "*" || host == exception || host.ends_with(exception))
+        })
+    });
+    if is_loopback(host) || is_excepted {
+        findings.ok(format!(
+            "{variable} is set, and the key store is reached without that proxy"
+        ));
+    } else if is_near(host) {
+        findings
+            .warn(
+                format!("{variable} is set: the key store at {host} is asked through that proxy, though it seems to be near"),
+                format!("add {host} to NO_PROXY, unless the proxy is the way there"),
+            )
+            .at(subject, &subject.keystore_key());
+    } else {
+        findings
+            .fact(format!(
+                "the key store is asked through the proxy that {variable} names"
+            ))
+            .at(subject, &subject.keystore_key());
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Whether a host is one of this network, by the looks of its name.
+fn is_near(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(ip)) => ip.is_private() || ip.is_link_local(),
+        Ok(IpAddr::V6(ip)) => ip.is_unique_local() || ip.is_unicast_link_local(),
+        // A name of the region's own service is empty here.
+        Err(_) => {
+            !host.is_empty()
+                && (!host.contains('.') || host.ends_with(".local") || host.ends_with(".internal"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_near_by_its_address_or_a_name_without_a_domain() {
+        for near in ["10.1.2.3", "192.168.0.1", "vault", "vault.local", "fd00::1"] {
+            assert!(is_near(near), "{near}");
+        }
+        for far in [
+            "",
+            "vault.example.com",
+            "8.8.8.8",
+            "secretsmanager.us-east-2.amazonaws.com",
+        ] {
+            assert!(!is_near(far), "{far}");
+        }
+    }
+}
