@@ -17,10 +17,16 @@ use crate::cargo;
 /// A document, the name of a part of it, and what writes that part with the executable `kes` at hand.
 type Part = (&'static str, &'static str, fn(&Path) -> Result<String>);
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 6] = [
     ("docs/configuration.md", "keys", |_| Ok(configuration::keys())),
     ("docs/configuration.md", "older keys", |_| {
         Ok(configuration::older())
+    }),
+    ("docs/keystores/vault.md", "keys", |_| {
+        configuration::section("keystore.vault", "vault.md")
+    }),
+    ("docs/keystores/aws.md", "keys", |_| {
+        configuration::section("keystore.aws.secretsmanager", "aws.md")
     }),
     ("docs/commands.md", "commands", commands::all),
     ("docs/operating.md", "metrics", metrics::table),

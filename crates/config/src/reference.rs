@@ -448,7 +448,7 @@ pub const GROUPS: &[Group] = &[
             Key {
                 path: "keystore.vault.engine",
                 default: Without::Is("kv"),
-                meaning: "where the K/V engine is mounted",
+                meaning: "where the K/V engine is mounted; may have slashes",
                 sample: "secret",
                 ..PLAIN
             },
@@ -471,7 +471,7 @@ pub const GROUPS: &[Group] = &[
             Key {
                 path: "keystore.vault.prefix",
                 default: Without::Says("none"),
-                meaning: "folder inside the engine",
+                meaning: "folder inside the engine; several installations can share an engine by it",
                 sample: "kes",
                 ..PLAIN
             },

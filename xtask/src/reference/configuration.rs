@@ -1,8 +1,12 @@
 //! The keys of the configuration file, from the table that its readers are held to.
 
+use anyhow::{Context, Result};
 use kes_config::reference::{GROUPS, Group, Key, OLDER, Older, Without};
 
 use super::{code, row};
+
+const HEADER: [&str; 4] = ["Key", "Value", "Default", "Meaning"];
+const RULE: &str = "|---|---|---|---|\n";
 
 /// All keys, a table for each section.
 pub(super) fn keys() -> String {
@@ -15,8 +19,8 @@ fn group(group: &Group) -> String {
     if !about.is_empty() {
         text.push_str(&format!("{about}\n\n"));
     }
-    text.push_str(&row(["Key", "Value", "Default", "Meaning"]));
-    text.push_str("|---|---|---|---|\n");
+    text.push_str(&row(HEADER));
+    text.push_str(RULE);
     text.extend(keys.iter().map(key));
     text.push('\n');
     text
@@ -38,6 +42,18 @@ fn key(key: &Key) -> String {
         meaning.push_str("; needed with the keys beside it");
     }
     row([&code(key.path), &value, &default, &meaning])
+}
+
+/// The keys of one section, without its name, for the page about it in the folder of the key stores.
+pub(super) fn section(title: &str, page: &str) -> Result<String> {
+    let group = GROUPS.iter().find(|group| group.title == title);
+    let group = group.with_context(|| format!("there is no section {title}"))?;
+    let mut text = row(HEADER);
+    text.push_str(RULE);
+    text.extend(group.keys.iter().map(key));
+    Ok(text
+        .replace(&format!("`{title}."), "`")
+        .replace(&format!("(keystores/{page}#"), "(#"))
 }
 
 /// The keys of older releases.
