@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 /// What a server has counted and measured since its start. What a server does not measure is zero.
+/// What comes to be measured later is in the [`Details`].
 ///
 /// ```no_run
 /// # async fn example(client: kes_client::Client) -> Result<(), kes_client::Error> {
@@ -60,6 +61,7 @@ pub struct Measurements {
 /// # }
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Details {
     /// As [`Measurements::response_time`], with finer durations, of all requests that operations were.
     pub operation_time: Vec<(Duration, u64)>,

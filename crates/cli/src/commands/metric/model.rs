@@ -258,15 +258,13 @@ mod tests {
 
     #[test]
     fn finer_times_are_preferred() {
-        let fine = |at_most: u64| Measurements {
-            details: Details {
-                operation_time: vec![(Duration::from_micros(50), at_most)],
-                operation_time_count: at_most,
-                keystore_requests: Some(at_most),
-                keystore_time: Some(Duration::from_millis(at_most * at_most)),
-                ..Details::default()
-            },
-            ..measured(10 + at_most, at_most)
+        let fine = |at_most: u64| {
+            let mut measured = measured(10 + at_most, at_most);
+            measured.details.operation_time = vec![(Duration::from_micros(50), at_most)];
+            measured.details.operation_time_count = at_most;
+            measured.details.keystore_requests = Some(at_most);
+            measured.details.keystore_time = Some(Duration::from_millis(at_most * at_most));
+            measured
         };
         let mut model = model(fine(1));
         model.answered(fine(3));

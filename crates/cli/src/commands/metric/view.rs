@@ -372,6 +372,20 @@ mod tests {
     const NOW: Timestamp = datetime!(2024-05-01 10:00:00 UTC);
 
     fn measured() -> Measurements {
+        let mut details = Details::default();
+        details.operation_time = vec![
+            (Duration::from_micros(100), 5000),
+            (Duration::from_micros(2500), 9000),
+        ];
+        details.operation_time_count = 9990;
+        details.cache_hits = Some(8000);
+        details.cache_misses = Some(12);
+        details.cache_entries = Some(12);
+        details.keystore_online = Some(true);
+        details.keystore_requests = Some(20);
+        details.keystore_errors = Some(0);
+        details.keystore_time = Some(Duration::from_millis(25));
+        details.certificate_expires = Some(NOW.unix_timestamp() + 30 * 86400 - 1);
         Measurements {
             request_success: 9000,
             request_error: 900,
@@ -387,21 +401,7 @@ mod tests {
             num_threads: 4,
             mem_heap_used: 3_141_592,
             mem_stack_used: 132_000,
-            details: Details {
-                operation_time: vec![
-                    (Duration::from_micros(100), 5000),
-                    (Duration::from_micros(2500), 9000),
-                ],
-                operation_time_count: 9990,
-                cache_hits: Some(8000),
-                cache_misses: Some(12),
-                cache_entries: Some(12),
-                keystore_online: Some(true),
-                keystore_requests: Some(20),
-                keystore_errors: Some(0),
-                keystore_time: Some(Duration::from_millis(25)),
-                certificate_expires: Some(NOW.unix_timestamp() + 30 * 86400 - 1),
-            },
+            details,
             ..Measurements::default()
         }
     }
