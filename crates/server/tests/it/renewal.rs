@@ -357,7 +357,7 @@ async fn a_file_that_may_not_be_read_any_more_leaves_what_there_is() {
     let [first, second] = credentials();
     let rig = Rig::new(&first).await;
     let (log, _guard) = ThreadLog::capture();
-    fs::set_permissions(rig.key(), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(rig.key(), Permissions::from_mode(0o000)).unwrap();
     rig.look_often().await;
     assert!(rig.shows(&first).await);
     // Nothing is forbidden to root.

@@ -18,6 +18,10 @@ pub(super) struct Banner {
     pub(super) store: String,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) port: u16,
+    /// Where probes are answered.
+    pub(super) health: Vec<SocketAddr>,
+    /// When the server's certificate ends, if that is soon.
+    pub(super) certificate: Option<String>,
     pub(super) api_key: Option<Zeroizing<String>>,
     pub(super) admin: Option<Identity>,
     pub(super) client_auth: ClientAuth,
@@ -32,6 +36,8 @@ impl Banner {
             store,
             addresses,
             port,
+            health,
+            certificate,
             api_key,
             admin,
             client_auth,
@@ -65,7 +71,16 @@ impl Banner {
             let address = SocketAddr::new(*address, *port);
             line(if at == 0 { "API" } else { "" }, &format!("· https://{address}"));
         }
+        for (at, address) in health.iter().enumerate() {
+            line(
+                if at == 0 { "Health" } else { "" },
+                &format!("· http://{address}"),
+            );
+        }
         line("", "");
+        if let Some(certificate) = certificate {
+            line("Certificate", certificate);
+        }
         if let Some(api_key) = api_key {
             line("API Key", api_key);
         }
@@ -102,6 +117,8 @@ mod tests {
             store: "Filesystem: /var/lib/kes".to_owned(),
             addresses: vec!["127.0.0.1".parse().unwrap(), "10.1.2.3".parse().unwrap()],
             port: 7373,
+            health: Vec::new(),
+            certificate: None,
             api_key: None,
             admin: Identity::parse(&"ab".repeat(32)).ok(),
             client_auth: ClientAuth::AnyCertificate,
@@ -144,6 +161,11 @@ mod tests {
     #[test]
     fn what_is_special_has_lines_of_its_own() {
         let lines = lines(&Banner {
+            health: vec![
+                "127.0.0.1:7374".parse().unwrap(),
+                "[fd00::1]:7374".parse().unwrap(),
+            ],
+            certificate: Some("expires at 2026-06-30T12:00:00Z, in 30 days".to_owned()),
             api_key: Some("kes:v1:x".to_owned().into()),
             admin: None,
             client_auth: ClientAuth::Verified,
@@ -155,6 +177,9 @@ mod tests {
             ..banner()
         });
         for line in [
+            "Health      · http://127.0.0.1:7374",
+            "            · http://[fd00::1]:7374",
+            "Certificate expires at 2026-06-30T12:00:00Z, in 30 days",
             "API Key     kes:v1:x",
             "Admin       <disabled>",
             "Auth        on",

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::future::pending;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +17,11 @@ use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, interval_at, timeout};
+use tokio::time::timeout;
 
 use super::Source;
 use super::banner::Banner;
+use super::interfaces;
 use super::plan::{self, Plan, Store};
 use crate::connect::Opened;
 use crate::context::Context;
@@ -29,8 +31,8 @@ use crate::failure::{Failure, Outcome};
 const GRACE: Duration = Duration::from_secs(10);
 /// How long the last lines of the logs may take.
 const LAST_LINES: Duration = Duration::from_secs(1);
-/// How often certificates are read anew.
-const TLS_PERIOD: Duration = Duration::from_mins(15);
+/// How often the files of certificates are looked at. A new one is in use after two looks.
+const LOOK_PERIOD: Duration = Duration::from_secs(3);
 /// Said of a key store whose settings cannot be changed.
 const AS_IT_WAS: &str = "the key store goes on as it was";
 
@@ -84,7 +86,7 @@ impl Start {
         } = self;
         let Plan {
             address,
-            health: _,
+            health,
             server: settings,
             store,
             cache,
@@ -102,11 +104,18 @@ impl Start {
             store: opened.description(),
             addresses,
             port: 0,
+            health: Vec::new(),
+            certificate: None,
             api_key: api_key.map(|key| key.to_secret_text()),
             admin: settings.admin.clone(),
             client_auth: settings.tls.client_auth,
             log: settings.log,
             is_locked,
+        };
+        // First, so that nobody is let in if probes cannot be.
+        let probes = match &health {
+            Some(health) => Some(listen(health.address).await.context(health.place.clone())?),
+            None => None,
         };
         let listener = listen(address).await?;
         let created_by = settings
@@ -115,11 +124,19 @@ impl Start {
             .map_or("", |admin| admin.as_str())
             .to_owned();
         create_declared_keys(&keyring, &keys, &created_by).await?;
-        let server = Server::start(listener, settings, keyring, environment.clone())?;
-        let banner = Banner {
+        let mut server = Server::start(listener, settings, keyring, environment.clone())?;
+        server.watch_tls(LOOK_PERIOD);
+        let mut banner = Banner {
             port: server.local_addr().port(),
+            certificate: server.certificate_dates(),
             ..banner
         };
+        if let Some(probes) = probes {
+            let bound = probes.local_addr()?;
+            let reached = interfaces::of(bound.ip())?.into_iter();
+            banner.health = reached.map(|ip| SocketAddr::new(ip, bound.port())).collect();
+            server.serve_health(probes);
+        }
         Ok(Running {
             server,
             environment,
@@ -128,6 +145,7 @@ impl Start {
             opened,
             declared: keys.into_iter().collect(),
             address,
+            health: health.map(|health| health.address),
             banner,
             is_quiet,
         })
@@ -158,6 +176,7 @@ struct Running {
     /// a policy can be changed while the store is away.
     declared: HashSet<KeyName>,
     address: ListenAddress,
+    health: Option<ListenAddress>,
     banner: Banner,
     is_quiet: bool,
 }
@@ -171,7 +190,6 @@ impl Running {
         self.banner.api_key = None;
         tell_manager(&[NotifyState::Ready]);
         let _watchdog = Watchdog::start();
-        let mut tls = interval_at(Instant::now() + TLS_PERIOD, TLS_PERIOD);
         loop {
             tokio::select! {
                 () = stop.requested() => break,
@@ -179,7 +197,6 @@ impl Running {
                     () = self.reload(context) => {}
                     () = stop.requested() => break,
                 },
-                _ = tls.tick() => self.reload_tls(),
             }
         }
 
@@ -228,7 +245,7 @@ impl Running {
         plan.check_tls()?;
         let Plan {
             address,
-            health: _,
+            health,
             server: settings,
             store,
             cache,
@@ -237,6 +254,9 @@ impl Running {
         } = plan;
         if address != self.address {
             tracing::warn!("a new address takes a restart");
+        }
+        if health.map(|health| health.address) != self.health {
+            tracing::warn!("a new health.address takes a restart");
         }
         let change = store.change(&self.opened).context(AS_IT_WAS)?;
         let opened = if change.is_some() || store == self.store {
@@ -275,16 +295,8 @@ impl Running {
         self.opened = opened.unwrap_or_else(|| self.opened.clone());
         self.banner.store = self.opened.description();
         (self.banner.admin, self.banner.client_auth, self.banner.log) = (admin, client_auth, log);
+        self.banner.certificate = self.server.certificate_dates();
         Ok(())
-    }
-
-    fn reload_tls(&self) {
-        if let Err(error) = self.server.reload_tls() {
-            tracing::error!(
-                error = chain(&error),
-                "cannot reload the TLS files: the server goes on with the ones it has"
-            );
-        }
     }
 }
 
