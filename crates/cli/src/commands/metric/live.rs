@@ -48,7 +48,7 @@ struct Look {
 /// What happens to a view.
 enum Event {
     Due,
-    Answered(Result<Measurements, Error>),
+    Answered(Box<Result<Measurements, Error>>),
     Resized,
     /// Ctrl-Z.
     Suspended,
@@ -82,7 +82,7 @@ async fn watch(client: &Client, mut model: Model, look: &Look) -> Outcome {
             () = &mut pressed => Event::Quit,
             _ = suspend.recv() => Event::Suspended,
             _ = resize.recv() => Event::Resized,
-            answer = answer(&mut asked) => Event::Answered(answer),
+            answer = answer(&mut asked) => Event::Answered(Box::new(answer)),
             _ = ticks.tick(), if asked.is_none() => Event::Due,
         };
         match event {
@@ -93,7 +93,7 @@ async fn watch(client: &Client, mut model: Model, look: &Look) -> Outcome {
             Event::Due => asked = Some(Box::pin(client.measurements())),
             Event::Answered(answer) => {
                 asked = None;
-                match answer {
+                match *answer {
                     Ok(measured) => model.answered(measured),
                     Err(error) => {
                         let now = look.clock.now().to_offset(look.zone);
