@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(complete("kes pol"), ["policy"]);
         assert_eq!(complete("/opt/bin/kes key c"), ["create"]);
         assert_eq!(complete("kes key --insecure c"), ["create"]);
-        assert_eq!(complete("kes policy "), ["info", "ls", "show", "--help"]);
+        assert_eq!(complete("kes policy "), ["info", "ls", "show", "test", "--help"]);
         assert_eq!(complete("kes ls --pol"), ["--policy"]);
         assert_eq!(complete("kes identity new --ex"), ["--expiry"]);
         assert_eq!(complete("kes server\t--conf"), ["--config"]);

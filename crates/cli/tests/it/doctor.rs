@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::SystemTime;
 
+use kes_peers::process::free_port;
 use kes_testkit::{Credentials, TestCa};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -15,7 +16,7 @@ use serde_json::Value;
 use crate::daemon::{Daemon, client};
 use crate::kes::{command, run, succeed};
 use crate::server::tutorial;
-use crate::services::{Mount, Region};
+use crate::services::{Mount, NOBODY, Region};
 
 /// What was found, without what depends on the machine that the tests run on.
 struct Found {
@@ -332,13 +333,14 @@ fn policies_without_an_effect_are_found_with_their_line() {
 #[test]
 fn a_server_that_runs_is_recognised_and_its_certificate_compared() {
     let folder = tutorial();
-    let server = Daemon::start(folder.path(), &["--config", "config.yml"]);
     let path = folder.path().join("config.yml");
+    // A port that nobody else is given once the server is not running.
     edit(
         &path,
         "address: 127.0.0.1:0",
-        &format!("address: {}", server.address()),
+        &format!("address: 127.0.0.1:{}", free_port().unwrap()),
     );
+    let server = Daemon::start(folder.path(), &["--config", "config.yml"]);
     let found = doctor(folder.path(), &["--config=config.yml"]);
     found.one("ok", "address", "a KES server of version");
     found.one("ok", "address", "uses the certificate in the file");
@@ -464,12 +466,11 @@ fn what_vault_does_not_permit_is_found() {
 fn a_key_store_that_is_away_is_an_error_with_a_remedy() {
     let folder = tutorial();
     let path = folder.path().join("config.yml");
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     edit(
         &path,
         "keystore:\n  fs:\n    path: keys\n",
         &format!(
-            "keystore: {{vault: {{endpoint: 'http://{nobody}', approle: {{id: an-id, secret: hush-hush}}}}}}\n"
+            "keystore: {{vault: {{endpoint: 'http://{NOBODY}', approle: {{id: an-id, secret: hush-hush}}}}}}\n"
         ),
     );
     let found = doctor(folder.path(), &["--config=config.yml"]);

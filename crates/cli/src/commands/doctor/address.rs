@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kes_config::ListenAddress;
+
 use super::finding::Findings;
 use super::names::{given, split};
 use super::pki::{Certificate, chain_in, date};
@@ -62,6 +64,9 @@ pub(super) async fn check(subject: Arc<Subject>) -> Findings {
                 .at(&subject, "address");
         }
     }
+    if let Some(health) = &settings.health {
+        health_address(&subject, &health.address, &mut findings);
+    }
     for (address, source) in given(&subject) {
         let (host, port) = split(&address);
         let port = port.unwrap_or(7373);
@@ -87,6 +92,42 @@ pub(super) async fn check(subject: Arc<Subject>) -> Findings {
         }
     }
     findings
+}
+
+/// Where probes are answered. Who holds it cannot be told from outside: it is the server that runs, or something else.
+fn health_address(subject: &Subject, address: &ListenAddress, findings: &mut Findings) {
+    let candidates = address.candidates();
+    let bound = candidates.iter().map(TcpListener::bind).find(|bound| {
+        // Where there is no IPv6, the next one has its turn.
+        !matches!(bound, Err(error) if is_absent(error))
+    });
+    match bound {
+        Some(Ok(_)) => {}
+        Some(Err(error)) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            findings
+                .note(
+                    format!("something listens on {address} already: if this server is not running, it cannot start"),
+                    "give the health listener another port, or stop what holds this one (`ss -ltnp` shows it)",
+                )
+                .at(subject, "health.address");
+        }
+        Some(Err(error)) => {
+            findings
+                .error(
+                    format!("nobody can listen on {address}: {error}"),
+                    "name an address of this machine and a port from 1024 on",
+                )
+                .at(subject, "health.address");
+        }
+        None => {
+            findings
+                .error(
+                    format!("this machine has no such address: {address}"),
+                    "name an address of this machine, such as 127.0.0.1",
+                )
+                .at(subject, "health.address");
+        }
+    }
 }
 
 fn is_absent(error: &std::io::Error) -> bool {

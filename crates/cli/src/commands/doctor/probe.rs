@@ -163,3 +163,138 @@ fn late(subject: &Subject, store: &dyn KeyStore, what: &str, findings: &mut Find
         .endpoint(store)
         .at(subject, &subject.keystore_key());
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use kes_keystore::StoreOp;
+    use kes_testkit::{Failure, FaultyStore, Gate, Lie, Step};
+    use kes_types::SystemClock;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::environment::Environment;
+
+    fn subject(given_up: watch::Receiver<bool>) -> Subject {
+        Subject {
+            path: "kes.yml".into(),
+            settings: None,
+            lines: kes_config::Lines::default(),
+            errors: Vec::new(),
+            warnings: Vec::new(),
+            addresses: Vec::new(),
+            clients: Vec::new(),
+            write: true,
+            offline: false,
+            environment: Environment::default(),
+            clock: Arc::new(SystemClock),
+            given_up,
+        }
+    }
+
+    async fn probe(store: &FaultyStore) -> Findings {
+        let (_give_up, given_up) = watch::channel(false);
+        let mut findings = Findings::of("store");
+        run(&subject(given_up), store, &mut findings).await;
+        findings
+    }
+
+    async fn is_empty(store: &FaultyStore) -> bool {
+        store.heal();
+        let page = store.list("", None, NonZeroUsize::MIN).await.unwrap();
+        page.names.is_empty()
+    }
+
+    #[tokio::test]
+    async fn the_key_is_deleted_whatever_fails_in_between() {
+        for (op, step, part) in [
+            (StoreOp::Create, Step::Pass, "can be made"),
+            (
+                StoreOp::Create,
+                Step::FailAfter(Failure::Unreachable),
+                "no key can be made",
+            ),
+            (StoreOp::Get, Step::Fail(Failure::Denied), "cannot be read"),
+            (StoreOp::List, Step::Fail(Failure::Backend), "cannot be listed"),
+            (StoreOp::Delete, Step::Fail(Failure::Unreachable), "is deleted"),
+        ] {
+            let store = FaultyStore::new();
+            store.next(op, step);
+            let findings = probe(&store).await.shown();
+            assert!(
+                findings.iter().any(|found| found.contains(part)),
+                "{part}: {findings:?}"
+            );
+            assert!(
+                findings.iter().any(|found| found == "Ok: the new key is deleted"),
+                "{findings:?}"
+            );
+            assert!(is_empty(&store).await, "{part}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_stays_is_named() {
+        let store = FaultyStore::new();
+        store.always(StoreOp::Delete, Step::Fail(Failure::Denied));
+        let findings = probe(&store).await.into_inner();
+        let left = findings.iter().find(|finding| finding.is_left_behind).unwrap();
+        assert!(left.what.starts_with("the key kes-doctor-"), "{}", left.what);
+        assert!(!is_empty(&store).await);
+    }
+
+    #[tokio::test]
+    async fn what_is_surely_not_there_is_not_deleted() {
+        let store = FaultyStore::new();
+        store.next(StoreOp::Create, Step::Fail(Failure::Denied));
+        let findings = probe(&store).await.shown();
+        assert!(
+            matches!(findings.as_slice(), [only] if only.contains("no key can be made")),
+            "{findings:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_store_that_gives_something_else_is_found_out() {
+        let store = FaultyStore::new();
+        let mut findings = Findings::of("store");
+        let name = entry("kes-doctor-1").unwrap();
+        store.put(name.as_str(), VALUE);
+        store.lie(name.as_str(), Lie::Value(b"other".to_vec()));
+        let (_give_up, given_up) = watch::channel(false);
+        read_and_list(&subject(given_up), &store, &name, &mut findings).await;
+        let findings = findings.shown();
+        assert!(
+            findings
+                .iter()
+                .any(|found| found.contains("does not read as it was written")),
+            "{findings:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_key_of_who_gives_up_is_deleted() {
+        for op in [StoreOp::Create, StoreOp::Get, StoreOp::List] {
+            let (store, gate) = (FaultyStore::new(), Gate::new());
+            store.next(op, Step::WaitAfter(gate.clone()));
+            let (give_up, given_up) = watch::channel(false);
+            let mut findings = Findings::of("store");
+            let subject = subject(given_up);
+            let giving_up = async {
+                gate.reached().await;
+                give_up.send(true).unwrap();
+            };
+            tokio::join!(run(&subject, &store, &mut findings), giving_up);
+            assert!(
+                findings
+                    .shown()
+                    .iter()
+                    .any(|found| found == "Ok: the new key is deleted"),
+                "{op:?}: {:?}",
+                findings.shown()
+            );
+            assert!(is_empty(&store).await, "{op:?}");
+        }
+    }
+}
