@@ -131,7 +131,8 @@ fn one_line(error: &clap::Error, path: &str) -> String {
         }
         ErrorKind::ArgumentConflict => {
             let other = text(ContextKind::PriorArg).unwrap_or_default();
-            let other = other.split([' ', '=']).next().unwrap_or_default().to_owned();
+            let other = other.split([' ', '=']).next().unwrap_or_default();
+            let other = other.trim_matches(['[', ']']);
             format!("'{option}' cannot be used with '{other}'")
         }
         _ => error
