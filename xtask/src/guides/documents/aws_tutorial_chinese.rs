@@ -11,7 +11,7 @@ pub(super) const DOCUMENT: Document = Document {
     lines: Some(&[
         (28, 12),
         (46, 29),
-        (34, 13),
+        (34, 17),
         (95, 67),
         (114, 78),
         (126, 87),

@@ -78,7 +78,7 @@ EOF"#,
     service(160, "vault server -config vault-config.json", Service::Vault),
     row(167, "export VAULT_ADDR='https://127.0.0.1:8200'"),
     row(170, "export VAULT_SKIP_VERIFY=true"),
-    row(175, "vault operator init").instead(
+    row(176, "vault operator init").instead(
         "export VAULT_TOKEN=root
          curl -skS $VAULT_ADDR/v1/sys/init
          curl -skS -X PUT -H \"X-Vault-Token: $VAULT_TOKEN\" $VAULT_ADDR/v1/sys/seal",
@@ -174,7 +174,7 @@ EOF"#,
         )
         .fails()
         .prints("")
-        .says("...\nError: {text}\n..."),
+        .says("...\nError: {text}keystore.vault: {text}`approle` is there, but has no values"),
     file(361, "kes-config.toml", configuration!("eras/guide-2020-unfilled.toml")).fill(&[
         ("dd46485bedc9ad2909d2e8f9017216eec4413bc5c64b236d992f7ec19c843c5f", "$MINIO"),
         (r#"id     = """#, "\"id = '$ROLE_ID'\""),
@@ -209,7 +209,7 @@ EOF"#,
     row(402, "export MINIO_KMS_KES_CERT_FILE=minio.cert"),
     row(403, "export MINIO_KMS_KES_KEY_NAME=minio-key-1"),
     row(404, "export MINIO_KMS_KES_CAPATH=kes-tls.crt"),
-    row(411, "export MINIO_KMS_AUTO_ENCRYPTION=on"),
+    row(410, "export MINIO_KMS_AUTO_ENCRYPTION=on"),
     row(417, "export MINIO_ACCESS_KEY=minio"),
     row(418, "export MINIO_SECRET_KEY=minio123"),
     row(422, "minio server ~/export")
@@ -229,13 +229,14 @@ EOF"#,
         .prints(BANNER),
     row(422, "minio server ~/export").serves(9000),
     // Appendix A.
-    row(435, "export MINIO_KMS_AUTO_ENCRYPTION=on").not_here("it is set since line 411"),
+    row(435, "export MINIO_KMS_AUTO_ENCRYPTION=on").not_here("it is set since line 410"),
     row(445, "mc cp test.file myminio/crypt/")
         .instead(
             "mc alias set myminio http://127.0.0.1:9000 minio minio123 && mc ready myminio && mc mb myminio/crypt && echo test >test.file",
             "the document takes the alias, the bucket and the file for granted",
         ),
     row(445, "mc cp test.file myminio/crypt/").prints("{text}test.file{text}\n..."),
+    // Newer releases of the command say the same in other words.
     row(447, "mc stat myminio/crypt/test.file").prints("Name      : test.file\n...\nEncrypt{text}\n..."),
     // Appendix B.
     row(
@@ -256,7 +257,7 @@ const BANNER: &str = "\
 ...
 KMS         Vault: https://127.0.0.1:8200/kv/minio
 API         · https://127.0.0.1:7373
-
+...
 Admin       <disabled>
 Auth        off
 Logs        error=stderr level=INFO
