@@ -530,26 +530,6 @@ impl<'a> Section<'a> {
     }
 }
 
-/// The keys that readers ask for, whether a file has them or not.
-#[cfg(test)]
-pub(crate) mod asked {
-    use std::cell::RefCell;
-    use std::collections::BTreeSet;
-
-    thread_local! {
-        static KEYS: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
-    }
-
-    pub(super) fn note(key: String) {
-        KEYS.with_borrow_mut(|keys| keys.insert(key));
-    }
-
-    /// Those that this thread has asked for so far.
-    pub(crate) fn keys() -> BTreeSet<String> {
-        KEYS.with_borrow(Clone::clone)
-    }
-}
-
 /// The items of a list.
 pub(crate) fn list_items<'a>(cx: &Context<'_>, node: &'a Node, path: &str) -> Checked<&'a [Rc<Node>]> {
     match &node.kind {
@@ -600,4 +580,24 @@ pub(crate) fn shown_key(key: &str) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// The keys that readers ask for, whether a file has them or not.
+#[cfg(test)]
+pub(crate) mod asked {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local! {
+        static KEYS: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+    }
+
+    pub(super) fn note(key: String) {
+        KEYS.with_borrow_mut(|keys| keys.insert(key));
+    }
+
+    /// Those that this thread has asked for so far.
+    pub(crate) fn keys() -> BTreeSet<String> {
+        KEYS.with_borrow(Clone::clone)
+    }
 }

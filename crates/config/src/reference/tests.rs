@@ -227,9 +227,8 @@ fn variables_stand_where_the_table_allows_them() {
 fn wrong_values_are_refused_by_name() {
     for key in keys() {
         for wrong in key.refused {
-            let error = match read(key, Some(wrong)) {
-                Ok(_) => panic!("{} takes {wrong}", key.path),
-                Err(error) => error,
+            let Err(error) = read(key, Some(wrong)) else {
+                panic!("{} takes {wrong}", key.path)
             };
             let section = real(key.path.split("[]").next().unwrap_or_default());
             assert!(error.contains(&section), "{}: {error}", key.path);
