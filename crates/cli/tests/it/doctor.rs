@@ -45,6 +45,8 @@ impl Found {
             .iter()
             .filter(|finding| finding["severity"] == "error" || finding["severity"] == "warning")
             .map(|finding| format!("{} {}", finding["check"], finding["what"]))
+            // A machine may be as slow as it is.
+            .filter(|finding| !finding.contains("the key store takes "))
             .collect()
     }
 }
@@ -437,6 +439,19 @@ fn what_vault_does_not_permit_is_found() {
         }
         found.one("ok", "store", "the new key is deleted");
         assert!(!format!("{:?}", found.findings).contains(&mount.secret));
+
+        // The key of a transit engine, which another policy could be about.
+        let transit = mount.keystore(&format!(", transit: {{key: {}}}", mount.name));
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace(&mount.keystore(""), &transit)).unwrap();
+        let found = doctor(folder.path(), &["--config=config.yml"]);
+        for purpose in [
+            "decrypt keys (transit/decrypt/",
+            "encrypt new keys (transit/encrypt/",
+        ] {
+            found.one("ok", "store", &format!("Vault permits to {purpose}"));
+        }
+        fs::write(&path, text).unwrap();
 
         mount.permit(&["create", "read"]);
         let found = doctor(folder.path(), &["--config=config.yml"]);
