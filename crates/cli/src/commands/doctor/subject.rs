@@ -13,8 +13,7 @@ use crate::args::DoctorArgs;
 use crate::commands::policy_test::configuration_at;
 use crate::environment::Environment;
 
-/// What is examined: a configuration, and what was said about its world.
-#[derive(Debug)]
+/// What is examined: a configuration, and what was said about its world. Without `Debug`, since it has API keys.
 pub(super) struct Subject {
     pub(super) path: PathBuf,
     /// What the configuration says, if it is right.
