@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 
 use futures_util::FutureExt as _;
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use kes_keyring::service::{self, Authorizer, Call, Caller, Grant};
@@ -47,6 +47,8 @@ pub(crate) async fn handle(
 
     let matched = snapshot.routes.find(&parts.method, parts.uri.path());
     let verb = matched.as_ref().ok().map(|matched| matched.verb);
+    // Over HTTP/1.1, hyper leaves out the body by itself.
+    let has_no_body = parts.method == Method::HEAD && parts.version == Version::HTTP_2;
     let mut request = Received {
         started,
         matched: matched.map(Matched::into_owned),
@@ -63,10 +65,13 @@ pub(crate) async fn handle(
         }
         _ => request.answer(&connection, &snapshot).await,
     };
-    let response = match answer {
+    let mut response = match answer {
         Ok(reply) => reply.into_response(in_progress),
         Err(error) => error.into_response(),
     };
+    if has_no_body {
+        *response.body_mut() = AnswerBody::Whole(None);
+    }
     let took = shared.clock.monotonic().since(started);
     shared.metrics.answered(verb, response.status().as_u16(), took);
     Ok(response)
