@@ -32,7 +32,9 @@ keystore:
 /// client's, and a configuration that knows the client.
 pub(crate) fn tutorial() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    succeed(dir.path(), &["identity", "new", "--ip", "127.0.0.1", "localhost"]);
+    // For longer than there, since the server says of one that ends within thirty days that it does.
+    let new = ["identity", "new", "--ip=127.0.0.1", "--expiry=8760h", "localhost"];
+    succeed(dir.path(), &new);
     succeed(
         dir.path(),
         &[
