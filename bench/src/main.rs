@@ -1,5 +1,5 @@
-//! Measures the server beside the null server, turn by turn, the embedded key store beside the file system, or the server beside
-//! the bare key stores behind a network, and prints a table for `docs/performance.md`.
+//! Measures the server beside the null server, turn by turn, the embedded key store beside the file system, the server beside
+//! the bare key stores behind a network, or commands beside a program that does nothing, and prints a table for `docs/performance.md`.
 
 use std::env;
 
@@ -7,6 +7,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 
 mod check;
+mod commands;
 mod compare;
 mod keystores;
 mod load;
@@ -58,6 +59,8 @@ enum Command {
     Store(store::Options),
     /// Measures keys that are not cached instead: a data key from the server beside the bare call of the key store.
     Keystores(keystores::Options),
+    /// Measures what it costs to start the program instead: commands beside a program that does nothing.
+    Commands(commands::Options),
     /// Writes to a store until it is killed.
     #[command(hide = true)]
     StoreWriter(store::Writer),
@@ -81,6 +84,10 @@ fn main() -> anyhow::Result<()> {
         Some(Command::Keystores(options)) => {
             tokio::runtime::Runtime::new()?.block_on(keystores::run(options))
         }
+        Some(Command::Commands(options)) => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(commands::run(options)),
         Some(Command::StoreWriter(writer)) => tokio::runtime::Runtime::new()?.block_on(writer.run()),
     }
 }

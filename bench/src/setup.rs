@@ -141,10 +141,20 @@ impl Site {
         keys: &str,
         audit: bool,
     ) -> anyhow::Result<(Command, SocketAddr)> {
+        self.kes_on(pinned(SERVER_CORE, program), keys, audit)
+    }
+
+    /// The same, with the command of the program, which lacks its arguments.
+    pub(crate) fn kes_on(
+        &self,
+        program: Command,
+        keys: &str,
+        audit: bool,
+    ) -> anyhow::Result<(Command, SocketAddr)> {
         let (identity, path) = (&self.identity, self.path(keys));
         let audit = if audit { "on" } else { "off" };
         self.configured(
-            pinned(SERVER_CORE, program),
+            program,
             keys,
             &format!(
                 "admin: {{ identity: disabled }}
@@ -232,7 +242,7 @@ keystore: {{ fs: {{ path: {path:?} }} }}
     }
 
     /// Creates the key unless an earlier server did.
-    async fn create_key(&self, addr: SocketAddr) -> anyhow::Result<()> {
+    pub(crate) async fn create_key(&self, addr: SocketAddr) -> anyhow::Result<()> {
         if self.path("keys").join(KEY).exists() {
             return Ok(());
         }

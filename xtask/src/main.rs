@@ -34,6 +34,7 @@ usage: cargo xtask COMMAND
   bench [OPTION]...         the benchmark against the null server; `cargo xtask bench --help`
   bench store [OPTION]...   the benchmark of the embedded key store
   bench keystores [OPTION]  the benchmark of keys that are not cached, on the key stores behind a network
+  bench commands [OPTION]   the benchmark of what it costs to start the program
 ";
 
 fn main() -> ExitCode {
