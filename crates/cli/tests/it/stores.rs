@@ -26,7 +26,9 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        succeed(dir.path(), &["identity", "new", "--ip", "127.0.0.1", "localhost"]);
+        // For so long that nobody is warned of its end.
+        let line = ["identity", "new", "--expiry=8760h", "--ip=127.0.0.1", "localhost"];
+        succeed(dir.path(), &line);
         let api_key = succeed(dir.path(), &["identity"]);
         Self { dir, api_key }
     }
