@@ -8,7 +8,8 @@ use time::format_description::well_known::Rfc3339;
 use tracing::{error, warn};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-/// How long before its end it is said that a certificate ends: long enough for whoever renews it by hand.
+/// How long before its end it is said that a certificate ends: long enough for whoever renews it by hand. One that is made for a
+/// shorter time, such as the month of `kes identity new`, is not renewed on its first day, so its last third is enough.
 const SOON: Duration = Duration::from_hours(30 * 24);
 /// How often it is said again.
 const AGAIN: Duration = Duration::from_hours(24);
@@ -79,7 +80,7 @@ impl Leaf {
         match self.validity {
             Some((_, to)) if now > to => Age::Expired,
             Some((from, _)) if now < from => Age::NotYetValid,
-            Some((_, to)) if to - now <= SOON => Age::Ending,
+            Some((from, to)) if to - now <= SOON && (to - now) * 3 <= to - from => Age::Ending,
             Some(_) | None => Age::Valid,
         }
     }
@@ -218,6 +219,16 @@ mod tests {
             assert_eq!(leaf().age(now), age, "{now}");
             assert_eq!(leaf().dates(now).as_deref(), dates, "{now}");
         }
+    }
+
+    #[test]
+    fn a_certificate_for_a_month_ends_soon_in_its_last_third() {
+        let leaf = Leaf {
+            validity: Some((datetime!(2026-06-01 0:00 UTC), datetime!(2026-07-01 0:00 UTC))),
+            ..leaf()
+        };
+        assert_eq!(leaf.age(datetime!(2026-06-20 23:59 UTC)), Age::Valid);
+        assert_eq!(leaf.age(datetime!(2026-06-21 0:00 UTC)), Age::Ending);
     }
 
     #[test]

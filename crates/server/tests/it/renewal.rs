@@ -607,7 +607,7 @@ async fn where_no_certificate_is_valid_any_will_do() {
 #[tokio::test]
 async fn that_a_certificate_ends_is_said_daily_from_thirty_days_before() {
     let now = ManualClock::default().now();
-    let first = Credentials::valid_between("first", now - DAY, now + 31 * DAY);
+    let first = Credentials::valid_between("first", now - 100 * DAY, now + 31 * DAY);
     let (log, _guard) = ThreadLog::capture();
     let rig = Rig::new(&first).await;
     let lines = || log.text().lines().map(str::to_owned).collect::<Vec<_>>();
@@ -658,7 +658,7 @@ async fn that_a_certificate_ends_is_said_daily_from_thirty_days_before() {
 
     // Another certificate that ends soon is said at once, and one that does not, not at all.
     let now = rig.clock.now();
-    rig.write(&Credentials::valid_between("second", now - DAY, now + 5 * DAY));
+    rig.write(&Credentials::valid_between("second", now - 100 * DAY, now + 5 * DAY));
     rig.look_often().await;
     log.line("expires at 2024-06-06T00:00:01Z, in 5 days");
     rig.write(&Credentials::self_signed("third"));
@@ -674,7 +674,7 @@ async fn that_a_certificate_ends_is_said_daily_from_thirty_days_before() {
 #[tokio::test]
 async fn the_certificate_of_a_development_server_ends_too() {
     let now = ManualClock::default().now();
-    let made = Credentials::valid_between("made", now - DAY, now + 10 * DAY);
+    let made = Credentials::valid_between("made", now - 100 * DAY, now + 10 * DAY);
     let clock = Arc::new(ManualClock::default());
     let mut server = TestServer {
         clock: clock.clone(),

@@ -83,7 +83,7 @@ impl<'a> Certificate<'a> {
             Validity::NotYet { from }
         } else if now > until {
             Validity::Over { since: until }
-        } else if until - now < SOON && (until - now) * 3 < until - from {
+        } else if until - now <= SOON && (until - now) * 3 <= until - from {
             let days = (until - now).whole_days();
             Validity::EndsSoon { until, days }
         } else {
