@@ -36,5 +36,4 @@ mod terminal;
 mod terminal_colors;
 mod terminal_layouts;
 mod terminal_progress;
-mod terminal_progress;
 mod terminal_prompts;
