@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::definition::{Color, Connection};
 
@@ -16,10 +17,10 @@ pub(crate) struct DoctorArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "directory")]
     pub(crate) config: Option<PathBuf>,
     /// A host name or IP address, with or without a port, under which clients reach the server; may be repeated.
-    #[arg(long, value_name = "HOST[:PORT]")]
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) address: Vec<String>,
     /// A certificate or API key of a client, whose identity the policies should know; may be repeated.
-    #[arg(long, value_name = "KEY|FILE")]
+    #[arg(long, value_name = "KEY|FILE", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) client_cert: Vec<String>,
     /// Make a key with a random name in the key store, read it, list it and delete it again. Without this, nothing is changed.
     #[arg(long)]
@@ -58,10 +59,10 @@ pub(crate) struct PolicyTestArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "server")]
     pub(crate) policy_file: Option<PathBuf>,
     /// Ask on behalf of whoever has this policy.
-    #[arg(short, long, value_name = "NAME", conflicts_with_all = ["identity", "nobody"])]
+    #[arg(short, long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), conflicts_with_all = ["identity", "nobody"])]
     pub(crate) policy: Option<String>,
     /// Ask on behalf of this identity, or that of this API key or of the certificate in this file.
-    #[arg(short, long, value_name = "IDENTITY|KEY|FILE", conflicts_with = "nobody")]
+    #[arg(short, long, value_name = "IDENTITY|KEY|FILE", value_parser = NonEmptyStringValueParser::new(), conflicts_with = "nobody")]
     pub(crate) identity: Option<String>,
     /// Ask on behalf of a client without a certificate.
     #[arg(long)]

@@ -467,7 +467,7 @@ pub(crate) struct StatusArgs {
     #[arg(long)]
     pub(crate) json: bool,
     /// Only ask whether the server is ready, at the address of the section `health` of its configuration, without a certificate.
-    #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["short", "api", "json"])]
+    #[arg(long, value_name = "IP:PORT", value_parser = NonEmptyStringValueParser::new(), conflicts_with_all = ["short", "api", "json"])]
     pub(crate) health: Option<String>,
     #[command(flatten)]
     pub(crate) color: Color,

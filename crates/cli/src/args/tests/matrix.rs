@@ -58,6 +58,16 @@ impl Leaf {
                 None => line.push(good(arg.get_id().as_str()).to_owned()),
             }
         }
+        // Of these, one or the other is required.
+        let path: Vec<_> = self.path.iter().map(String::as_str).collect();
+        let (instead, arguments): (_, &[&str]) = match &path[..] {
+            ["doctor"] => ("--config", &["given"]),
+            ["policy", "test"] => ("--table", &["PUT", "/version"]),
+            _ => ("", &[]),
+        };
+        if instead.is_empty() || !words.iter().any(|word| word.starts_with(instead)) {
+            line.extend(arguments.iter().map(|word| (*word).to_owned()));
+        }
         line.extend(words.iter().map(|word| (*word).to_owned()));
         line
     }
@@ -94,6 +104,11 @@ fn leaves() -> Vec<Leaf> {
     walk(&root, &[], &mut found);
     assert!(found.len() > 40, "{}", found.len());
     found
+}
+
+/// How many words of `line` are no options.
+fn arguments(line: &[String]) -> usize {
+    line.iter().filter(|word| !word.starts_with("--")).count()
 }
 
 /// A value that the option or argument of this name takes.
@@ -257,8 +272,8 @@ fn an_argument_too_many_or_too_few_is_named() {
             .iter()
             .any(|arg| matches!(arg.get_action(), ArgAction::Append));
         if !takes_any {
-            let optional = positionals.iter().filter(|arg| !arg.is_required_set()).count();
-            let mut words = vec!["optional"; optional];
+            let given = self::arguments(&leaf.line(&[])) - leaf.path.len();
+            let mut words = vec!["optional"; positionals.len() - given];
             words.push("surplus");
             assert_eq!(
                 leaf.error(&words),
