@@ -5,6 +5,8 @@
 
 mod api;
 mod cargo;
+mod deploy;
+mod dist;
 mod docs;
 mod fuzz;
 mod guides;
@@ -27,6 +29,7 @@ usage: cargo xtask COMMAND
   test minio [--only NAME]  MinIO Server and mc against the kes executable; NAME is part of a scenario's name
   test docs [--only NAME]   the commands and configurations of README.md and docs/; NAME is part of a document's name
   test guides [--only NAME] the guides that others have published, step by step; NAME is part of a guide's name
+  test deploy [--only NAME] the release, and the files of deploy/; NAME is part of a step's name
   test api                  the public API of the client library is the one written down, and each item has an example
   test fuzz                 the fuzz targets build, and run over their corpus
   reference                 write the parts of the documents anew that programs write
@@ -35,6 +38,8 @@ usage: cargo xtask COMMAND
   bench store [OPTION]...   the benchmark of the embedded key store
   bench keystores [OPTION]  the benchmark of keys that are not cached, on the key stores behind a network
   bench commands [OPTION]   the benchmark of what it costs to start the program
+  dist [--twice]            the release of the commit that is checked out: executable, packages, SBOM, checksums; --twice builds
+                            the executable again in another folder and compares
 ";
 
 fn main() -> ExitCode {
@@ -54,8 +59,9 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
         ["test", rest @ ..] => test(rest),
         ["api", rest @ ..] => api::command(rest),
         ["bench", rest @ ..] => cargo::bench(rest),
-        ["reference"] => reference::write().map(|()| ExitCode::SUCCESS),
+        ["dist", rest @ ..] => dist::command(rest).map(|()| ExitCode::SUCCESS),
         [guides::INSIDE, rest @ ..] => guides::inside(rest).map(|()| ExitCode::SUCCESS),
+        ["reference"] => reference::write().map(|()| ExitCode::SUCCESS),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)
@@ -82,6 +88,8 @@ fn test(arguments: &[&str]) -> Result<ExitCode> {
         ["docs", "--only", name] => docs::run(&mut report, Some(name)),
         ["guides"] => guides::run(&mut report, None),
         ["guides", "--only", name] => guides::run(&mut report, Some(name)),
+        ["deploy"] => deploy::run_steps(&mut report, None),
+        ["deploy", "--only", name] => deploy::run_steps(&mut report, Some(name)),
         ["api"] => api::run(&mut report),
         ["fuzz"] => fuzz::run(&mut report),
         [other, ..] => bail!("no such part of the tests: '{other}'\n\n{HELP}"),

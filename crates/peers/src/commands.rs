@@ -101,7 +101,8 @@ pub fn kubectl() -> Result<PathBuf> {
 const AWS_CLI: &str = "1.46.2";
 const HADOLINT: &str = "2.15.1";
 const CYCLONEDX: &str = "11.12.0";
-const NFPM: &str = "v2.48.0";
+/// The module proxy does not serve all that newer ones are made of.
+const NFPM: &str = "v2.44.1";
 
 /// That of the API server.
 const KUBECTL: &str = "1.36.3";

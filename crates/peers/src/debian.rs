@@ -116,9 +116,10 @@ impl Debian {
             };
             for entry in entries {
                 let path = entry?.path();
-                // The folder of an architecture, such as x86_64-linux-gnu, and systemd's own.
+                // The folder of an architecture, such as x86_64-linux-gnu, and systemd's own in there.
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
-                if path.is_dir() && (name.contains("-linux-gnu") || name == "systemd") {
+                if path.is_dir() && name.contains("-linux-gnu") {
+                    folders.extend(Some(path.join("systemd")).filter(|folder| folder.is_dir()));
                     folders.push(path);
                 }
             }
