@@ -3,15 +3,13 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use kes_tls::{Age, Validity};
 use kes_types::{Monotonic, Timestamp};
 use time::format_description::well_known::Rfc3339;
 use tracing::{error, warn};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-/// How long before its end it is said that a certificate ends: long enough for whoever renews it by hand. One that is made for a
-/// shorter time, such as the month of `kes identity new`, is not renewed on its first day, so its last third is enough.
-const SOON: Duration = Duration::from_hours(30 * 24);
-/// How often it is said again.
+/// How often it is said again that a certificate ends.
 const AGAIN: Duration = Duration::from_hours(24);
 
 /// The server's certificate, without those between it and a CA.
@@ -21,24 +19,7 @@ pub(crate) struct Leaf {
     file: Option<String>,
     names_host: bool,
     /// `None` when that cannot be read.
-    validity: Option<(Timestamp, Timestamp)>,
-}
-
-/// Where a moment stands in the life of a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Age {
-    NotYetValid,
-    Valid,
-    /// Valid, but not for long.
-    Ending,
-    Expired,
-}
-
-impl Age {
-    /// Whether clients accept it.
-    pub(crate) const fn is_valid(self) -> bool {
-        matches!(self, Self::Valid | Self::Ending)
-    }
+    validity: Option<Validity>,
 }
 
 impl Leaf {
@@ -59,30 +40,27 @@ impl Leaf {
         Self {
             file,
             names_host,
-            validity: Some((
-                validity.not_before.to_datetime(),
-                validity.not_after.to_datetime(),
-            )),
+            validity: Some(Validity {
+                from: validity.not_before.to_datetime(),
+                until: validity.not_after.to_datetime(),
+            }),
         }
     }
 
     /// When it ends.
     pub(crate) fn expires(&self) -> Timestamp {
-        self.validity.map_or(Timestamp::UNIX_EPOCH, |(_, to)| to)
+        self.validity
+            .map_or(Timestamp::UNIX_EPOCH, |validity| validity.until)
     }
 
     /// When it begins.
     pub(crate) fn begins(&self) -> Timestamp {
-        self.validity.map_or(Timestamp::UNIX_EPOCH, |(from, _)| from)
+        self.validity
+            .map_or(Timestamp::UNIX_EPOCH, |validity| validity.from)
     }
 
     pub(crate) fn age(&self, now: Timestamp) -> Age {
-        match self.validity {
-            Some((_, to)) if now > to => Age::Expired,
-            Some((from, _)) if now < from => Age::NotYetValid,
-            Some((from, to)) if to - now <= SOON && (to - now) * 3 <= to - from => Age::Ending,
-            Some(_) | None => Age::Valid,
-        }
+        self.validity.map_or(Age::Valid, |validity| validity.age(now))
     }
 
     /// What it is called in messages.
@@ -181,12 +159,15 @@ mod tests {
         Leaf {
             file: Some("public.crt".to_owned()),
             names_host: true,
-            validity: Some((datetime!(2026-01-01 0:00 UTC), datetime!(2026-06-30 12:00 UTC))),
+            validity: Some(Validity {
+                from: datetime!(2026-01-01 0:00 UTC),
+                until: datetime!(2026-06-30 12:00 UTC),
+            }),
         }
     }
 
     #[test]
-    fn the_dates_are_told_from_thirty_days_before_the_end() {
+    fn the_dates_are_told_once_the_end_is_near() {
         for (now, age, dates) in [
             (
                 datetime!(2025-12-31 23:59 UTC),
@@ -219,16 +200,6 @@ mod tests {
             assert_eq!(leaf().age(now), age, "{now}");
             assert_eq!(leaf().dates(now).as_deref(), dates, "{now}");
         }
-    }
-
-    #[test]
-    fn a_certificate_for_a_month_ends_soon_in_its_last_third() {
-        let leaf = Leaf {
-            validity: Some((datetime!(2026-06-01 0:00 UTC), datetime!(2026-07-01 0:00 UTC))),
-            ..leaf()
-        };
-        assert_eq!(leaf.age(datetime!(2026-06-20 23:59 UTC)), Age::Valid);
-        assert_eq!(leaf.age(datetime!(2026-06-21 0:00 UTC)), Age::Ending);
     }
 
     #[test]

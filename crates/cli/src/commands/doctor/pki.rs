@@ -1,18 +1,15 @@
 //! Certificates, as far as the checks look into them.
 
 use std::path::Path;
-use std::time::Duration;
 
 use kes_crypto::pem;
+use kes_tls::Age;
 use kes_types::{Identity, Timestamp};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::client::verify_server_name;
 use tokio_rustls::rustls::server::ParsedCertificate;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use x509_parser::public_key::PublicKey;
-
-/// From when on an end is near.
-pub(super) const SOON: Duration = Duration::from_hours(30 * 24);
 
 /// What is read of a file of certificates.
 pub(super) fn chain_in(path: &Path) -> Result<Vec<Vec<u8>>, String> {
@@ -33,7 +30,7 @@ pub(super) enum Validity {
     Valid {
         until: Timestamp,
     },
-    /// Within 30 days, and most of its time is over: what is made for 30 days is not renewed on its first.
+    /// It is, but not for long.
     EndsSoon {
         until: Timestamp,
         days: i64,
@@ -79,15 +76,14 @@ impl<'a> Certificate<'a> {
         let validity = self.parsed.validity();
         let from = validity.not_before.to_datetime();
         let until = validity.not_after.to_datetime();
-        if now < from {
-            Validity::NotYet { from }
-        } else if now > until {
-            Validity::Over { since: until }
-        } else if until - now <= SOON && (until - now) * 3 <= until - from {
-            let days = (until - now).whole_days();
-            Validity::EndsSoon { until, days }
-        } else {
-            Validity::Valid { until }
+        match (kes_tls::Validity { from, until }).age(now) {
+            Age::NotYetValid => Validity::NotYet { from },
+            Age::Valid => Validity::Valid { until },
+            Age::Ending => {
+                let days = (until - now).whole_days();
+                Validity::EndsSoon { until, days }
+            }
+            Age::Expired => Validity::Over { since: until },
         }
     }
 
@@ -180,6 +176,8 @@ pub(super) fn date(time: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use time::macros::datetime;
 
     use super::*;
