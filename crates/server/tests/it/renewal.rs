@@ -658,7 +658,11 @@ async fn that_a_certificate_ends_is_said_daily_from_thirty_days_before() {
 
     // Another certificate that ends soon is said at once, and one that does not, not at all.
     let now = rig.clock.now();
-    rig.write(&Credentials::valid_between("second", now - 100 * DAY, now + 5 * DAY));
+    rig.write(&Credentials::valid_between(
+        "second",
+        now - 100 * DAY,
+        now + 5 * DAY,
+    ));
     rig.look_often().await;
     log.line("expires at 2024-06-06T00:00:01Z, in 5 days");
     rig.write(&Credentials::self_signed("third"));
