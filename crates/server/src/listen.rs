@@ -118,8 +118,9 @@ impl Server {
             Some(keyring) => Lease::new(keyring, self.shared.tasks.clone()),
             None => Arc::clone(&self.shared.snapshot().lease),
         };
-        let now = self.shared.clock.now();
-        self.shared.change(|_| Snapshot::new(settings, lease, now))?;
+        // Files are read before anybody is kept from another change: their disk may hang.
+        let snapshot = Snapshot::new(settings, lease, self.shared.clock.now())?;
+        self.shared.change(|_| Ok::<_, ReloadError>(snapshot))?;
         self.shared.snapshot().tls.leaf.log_names();
         Ok(())
     }

@@ -202,7 +202,7 @@ impl Snapshot {
         }
     }
 
-    /// Where its certificate and CAs come from. Another configuration has another one, even if it says the same.
+    /// Where its certificate and CAs come from.
     pub(crate) const fn tls_settings(&self) -> &Arc<TlsSettings> {
         &self.tls_settings
     }
@@ -314,10 +314,10 @@ impl Shared {
         })
     }
 
-    /// Takes on `tls`, which was made for `settings`, unless they are no more those of the server.
-    pub(crate) fn change_tls(&self, settings: &Arc<TlsSettings>, tls: Tls) -> bool {
+    /// Takes on `tls` in place of `current`, unless something else has taken that place meanwhile.
+    pub(crate) fn change_tls(&self, current: &Arc<Tls>, tls: Tls) -> bool {
         let changed = self.change(|snapshot| {
-            if Arc::ptr_eq(&snapshot.tls_settings, settings) {
+            if Arc::ptr_eq(&snapshot.tls, current) {
                 Ok(snapshot.with_tls(tls))
             } else {
                 Err(())

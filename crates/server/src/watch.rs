@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{error, info};
 
 use crate::log::chain;
-use crate::settings::{ClientAuth, TlsSettings};
+use crate::settings::ClientAuth;
 use crate::state::Shared;
 use crate::tls::{self, Digest, Material, Tls, TlsError};
 
@@ -113,15 +113,12 @@ impl Watch {
                 if self.refused.as_ref().is_some_and(is_refused) {
                     return;
                 }
-                let build = {
-                    let settings = Arc::clone(&settings);
-                    move || tls::build(&settings, material, optional)
-                };
+                let build = move || tls::build(&settings, material, optional);
                 let Ok(built) = spawn_blocking(build).await else {
                     return;
                 };
                 match built.and_then(|fresh| is_no_worse(fresh, &tls, shared.clock.now())) {
-                    Ok(fresh) => self.take_on(shared, &settings, fresh, is_in_use),
+                    Ok(fresh) => self.take_on(shared, &tls, fresh, is_in_use),
                     Err(error) => {
                         self.refused = Some((digest, error.usable_from()));
                         self.complain(&error);
@@ -131,11 +128,11 @@ impl Watch {
         }
     }
 
-    fn take_on(&mut self, shared: &Shared, settings: &Arc<TlsSettings>, fresh: Tls, is_in_use: bool) {
+    fn take_on(&mut self, shared: &Shared, current: &Arc<Tls>, fresh: Tls, is_in_use: bool) {
         self.last = None;
         let leaf = fresh.leaf.clone();
-        // The configuration may have been read anew meanwhile: then the next look sees what there is to see.
-        if !shared.change_tls(settings, fresh) {
+        // Configuration or files may have been read anew meanwhile: then the next look sees what there is to see.
+        if !shared.change_tls(current, fresh) {
             return;
         }
         self.refused = None;
@@ -171,4 +168,77 @@ fn is_no_worse(fresh: Tls, current: &Tls, now: Timestamp) -> Result<Tls, TlsErro
         });
     }
     Ok(fresh)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use kes_keyring::CacheSettings;
+    use kes_keystore::MemoryStore;
+    use kes_testkit::Credentials;
+    use kes_types::{Clock, SystemClock};
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::log::{ErrorLog, Level};
+    use crate::settings::{Build, CertificateSource, Limits, LogSettings, Settings, TlsSettings};
+    use crate::state::{Environment, Lease, Snapshot};
+    use crate::{Console, tls};
+
+    fn settings(credentials: &Credentials) -> Settings {
+        Settings {
+            admin: None,
+            policies: Vec::new(),
+            tls: TlsSettings {
+                certificate: CertificateSource::Memory {
+                    cert: credentials.chain_pem(),
+                    key: credentials.key_pem().into(),
+                },
+                client_auth: ClientAuth::AnyCertificate,
+                ca: None,
+            },
+            proxy: None,
+            routes: BTreeMap::new(),
+            log: LogSettings {
+                error: Level::INFO,
+                audit: Level::INFO,
+            },
+            limits: Limits::default(),
+            build: Build {
+                version: String::new(),
+                commit: String::new(),
+            },
+        }
+    }
+
+    fn shared(settings: Settings) -> Shared {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let error_log = ErrorLog::new(Console::new(), Arc::clone(&clock));
+        let environment = Environment::new(clock, error_log, Console::new());
+        let keyring = environment.keyring(Arc::new(MemoryStore::new()), CacheSettings::default());
+        let tasks = TaskTracker::new();
+        let now = environment.clock().now();
+        let snapshot = Snapshot::new(settings, Lease::new(keyring, tasks.clone()), now).unwrap();
+        Shared::new(environment, snapshot, tasks)
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_a_reload_does_not_take_its_place() {
+        let [first, stale, reloaded] = ["first", "stale", "reloaded"].map(Credentials::self_signed);
+        let shared = shared(settings(&first));
+        let fresh = |credentials| tls::load(&settings(credentials).tls, false).unwrap();
+        // A look has read the files, and then somebody has them read anew, with the same configuration.
+        let current = Arc::clone(&shared.snapshot().tls);
+        assert!(shared.change_tls(&current, fresh(&reloaded)));
+        let in_use = Arc::clone(&shared.snapshot().tls);
+        let mut watch = Watch::default();
+        let before = Arc::clone(shared.snapshot().tls_settings());
+        watch.take_on(&shared, &current, fresh(&stale), false);
+        assert!(Arc::ptr_eq(&shared.snapshot().tls, &in_use));
+        assert!(Arc::ptr_eq(shared.snapshot().tls_settings(), &before));
+        // A look that has seen what is in use replaces it.
+        watch.take_on(&shared, &in_use, fresh(&stale), false);
+        assert_eq!(shared.snapshot().tls.digest, fresh(&stale).digest);
+    }
 }
