@@ -447,7 +447,8 @@ fn jittered(wait: Duration) -> Duration {
     let mut random = [0; 1];
     // Without randomness, no jitter.
     let _ = kes_crypto::fill_random(&mut random);
-    wait / 2 + wait.mul_f64(f64::from(u8::from_ne_bytes(random)) / 256.0)
+    let part = wait.mul_f64(f64::from(u8::from_ne_bytes(random)) / 256.0);
+    (wait / 2).saturating_add(part)
 }
 
 /// The time that a call has left.
@@ -676,6 +677,8 @@ mod tests {
         for _ in 0..100 {
             let jittered = jittered(wait);
             assert!(jittered >= wait / 2 && jittered < wait * 2, "{jittered:?}");
+            // Who wants to wait for ever is not a mistake to end the program for.
+            assert!(super::jittered(Duration::MAX) >= Duration::MAX / 2);
         }
     }
 
