@@ -112,7 +112,7 @@ fn one_line(error: &clap::Error, path: &str) -> String {
     let argument = argument.unwrap_or_default();
     // What clap shows as `--expiry <DUR>` was typed as `--expiry`.
     let option = argument.split([' ', '=']).next().unwrap_or_default();
-    let option = option.trim_matches(['<', '>']);
+    let option = option.trim_end_matches("...").trim_matches(['<', '>', '[', ']']);
     let message = match error.kind() {
         ErrorKind::MissingRequiredArgument => {
             format!("missing argument {}", argument.replace(['<', '>'], ""))
@@ -121,18 +121,21 @@ fn one_line(error: &clap::Error, path: &str) -> String {
             format!("unexpected argument '{argument}'")
         }
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
-            let reason = std::error::Error::source(error)
-                .map(|reason| format!(": {reason}"))
-                .unwrap_or_default();
-            format!(
-                "invalid value '{}' for '{option}'{reason}",
-                value.unwrap_or_default()
-            )
+            let value = value.unwrap_or_default();
+            let reason = std::error::Error::source(error).map(|reason| format!(": {reason}"));
+            let reason = reason.unwrap_or_else(|| match error.get(ContextKind::ValidValue) {
+                Some(ContextValue::Strings(valid)) if !valid.is_empty() => {
+                    format!(": want one of {}", valid.join(", "))
+                }
+                _ if value.is_empty() => ": must not be empty".to_owned(),
+                _ => String::new(),
+            });
+            format!("invalid value '{value}' for '{option}'{reason}")
         }
         ErrorKind::ArgumentConflict => {
             let other = text(ContextKind::PriorArg).unwrap_or_default();
             let other = other.split([' ', '=']).next().unwrap_or_default();
-            let other = other.trim_matches(['[', ']']);
+            let other = other.trim_end_matches("...").trim_matches(['<', '>', '[', ']']);
             format!("'{option}' cannot be used with '{other}'")
         }
         _ => error

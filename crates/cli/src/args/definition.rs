@@ -100,11 +100,13 @@ pub(crate) enum TopCommand {
     },
     /// Say how to update this program.
     Update(UpdateArgs),
+    /// The audit log, under a name that it had until 2020.
     #[command(hide = true)]
     Audit {
         #[command(subcommand)]
         command: AuditCommand,
     },
+    /// Commands under the names that they had until 2022: identity new, identity of and migrate.
     #[command(hide = true)]
     Tool {
         #[command(subcommand)]
@@ -115,11 +117,13 @@ pub(crate) enum TopCommand {
 /// Sub-commands that had other names or places until 2022.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ToolCommand {
+    /// Commands under the names that they had until 2022: new and of.
     #[command(hide = true)]
     Identity {
         #[command(subcommand)]
         command: ToolIdentityCommand,
     },
+    /// Copy keys between key stores; the name until 2022 of `kes migrate`.
     #[command(hide = true)]
     Migrate(MigrateArgs),
 }
@@ -127,8 +131,10 @@ pub(crate) enum ToolCommand {
 /// `kes tool identity`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ToolIdentityCommand {
+    /// Make a private key and a certificate; the name until 2022 of `kes identity new`.
     #[command(hide = true)]
     New(IdentityNewArgs),
+    /// Show the identity of certificates or API keys; the name until 2022 of `kes identity of`.
     #[command(hide = true)]
     Of(IdentityOfArgs),
 }
@@ -354,18 +360,21 @@ pub(crate) enum KeyCommand {
         #[command(flatten)]
         options: KeyOptions,
     },
+    /// List keys; the name until 2022 of `kes key ls`.
     #[command(hide = true)]
     List {
         pattern: Option<String>,
         #[command(flatten)]
         options: KeyOptions,
     },
+    /// Delete a key; the name until 2022 of `kes key rm`.
     #[command(hide = true)]
     Delete {
         name: String,
         #[command(flatten)]
         options: KeyOptions,
     },
+    /// Make a data encryption key; the name until 2022 of `kes key dek`.
     #[command(hide = true)]
     Derive {
         name: String,
@@ -400,6 +409,7 @@ pub(crate) enum IdentityCommand {
         #[command(flatten)]
         color: Color,
     },
+    /// List identities; the name until 2022 of `kes identity ls`.
     #[command(hide = true)]
     List {
         pattern: Option<String>,

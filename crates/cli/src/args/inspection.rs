@@ -35,6 +35,7 @@ pub(crate) enum PolicyCommand {
     },
     /// Say whether requests are allowed, and by which rule; exits with 1 when one is not as expected.
     Test(PolicyTestArgs),
+    /// List policies; the name until 2022 of `kes policy ls`.
     #[command(hide = true)]
     List {
         pattern: Option<String>,
@@ -64,6 +65,7 @@ pub(crate) struct LogArgs {
 /// Sub-commands that `kes log` had until 2022.
 #[derive(Debug, Subcommand)]
 pub(crate) enum LogCommand {
+    /// Follow a log, or the metrics; the name until 2022 of `kes log` and `kes metric`.
     #[command(hide = true)]
     Trace(LogTraceArgs),
 }
@@ -71,10 +73,13 @@ pub(crate) enum LogCommand {
 /// Options of `kes log trace`.
 #[derive(Args, Debug)]
 pub(crate) struct LogTraceArgs {
-    #[arg(long = "type", value_parser = ["audit", "error", "metric"], default_value = "audit")]
+    /// What to follow.
+    #[arg(long = "type", value_name = "WHAT", value_parser = ["audit", "error", "metric"], default_value = "audit")]
     pub(crate) kind: String,
-    #[arg(long, value_parser = positive_duration)]
+    /// How often the server is asked for its metrics; 3s if not given.
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
     pub(crate) rate: Option<Duration>,
+    /// Print JSON, one event a line.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -96,8 +101,10 @@ pub(crate) struct MetricArgs {
 /// Sub-commands that `kes audit` had until 2020.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
+    /// Follow the audit log; the name until 2020 of `kes log`.
     #[command(hide = true)]
     Trace {
+        /// Print JSON, one event a line.
         #[arg(long)]
         json: bool,
         #[command(flatten)]

@@ -256,6 +256,14 @@ fn errors_name_the_word_and_the_command_that_helps() {
             "invalid value 'pink' for '--color': want always, auto or never; see 'kes ls --help'",
         ),
         (
+            &["identity", "new", "--key="],
+            "invalid value '' for '--key': must not be empty; see 'kes identity new --help'",
+        ),
+        (
+            &["identity", "of", ""],
+            "invalid value '' for 'KEY|FILE': must not be empty; see 'kes identity of --help'",
+        ),
+        (
             &["status", "extra"],
             "unexpected argument 'extra'; see 'kes status --help'",
         ),
@@ -332,7 +340,7 @@ fn logs_were_traced_once() {
     }
     assert_eq!(
         error(&["log", "trace", "--type=x"]),
-        "invalid value 'x' for '--type'; see 'kes log trace --help'"
+        "invalid value 'x' for '--type': want one of audit, error, metric; see 'kes log trace --help'"
     );
     assert!(error(&["audit"]).starts_with("group: "));
 }
@@ -361,6 +369,52 @@ fn help_is_for_the_command_at_hand() {
     assert!(error(&["key"]).starts_with("group: "));
     assert!(error(&[]).starts_with("group: "));
     assert!(parsed(&["identity"]).is_ok(), "this group is a command, too");
+}
+
+#[test]
+fn the_help_of_a_former_name_says_what_the_command_does_and_its_name_now() {
+    for (line, want) in [
+        ("key list", "List keys; the name until 2022 of `kes key ls`"),
+        ("key delete", "Delete a key; the name until 2022 of `kes key rm`"),
+        (
+            "key derive",
+            "Make a data encryption key; the name until 2022 of `kes key dek`",
+        ),
+        (
+            "policy list",
+            "List policies; the name until 2022 of `kes policy ls`",
+        ),
+        (
+            "identity list",
+            "List identities; the name until 2022 of `kes identity ls`",
+        ),
+        (
+            "log trace",
+            "Follow a log, or the metrics; the name until 2022 of `kes log` and `kes metric`",
+        ),
+        (
+            "audit trace",
+            "Follow the audit log; the name until 2020 of `kes log`",
+        ),
+        (
+            "tool migrate",
+            "Copy keys between key stores; the name until 2022 of `kes migrate`",
+        ),
+        (
+            "tool identity new",
+            "Make a private key and a certificate; the name until 2022 of `kes identity new`",
+        ),
+        (
+            "tool identity of",
+            "Show the identity of certificates or API keys; the name until 2022 of `kes identity of`",
+        ),
+    ] {
+        let words = ["kes"].into_iter().chain(line.split(' ')).chain(["--help"]);
+        let Ok(Parsed::Help(help)) = parse(words.map(OsString::from)) else {
+            panic!("{line} has no help");
+        };
+        assert_eq!(help.lines().next(), Some(want), "{line}");
+    }
 }
 
 #[test]
