@@ -51,17 +51,27 @@ pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
     match command {
         Some(TopCommand::Init(args)) => init::run(args, context),
         Some(TopCommand::Server(args)) => server::run(args, context),
-        Some(TopCommand::Ls(args)) => list::run(args, context),
+        Some(TopCommand::Ls(args)) => {
+            context.warn_about_enclave(None);
+            list::run(args, context)
+        }
         Some(TopCommand::Key { command }) => key::run(command, context),
-        Some(TopCommand::Log { args, command: None }) => log::run(args, context),
+        Some(TopCommand::Log { args, command: None }) => {
+            context.warn_about_enclave(None);
+            log::run(args, context)
+        }
         Some(TopCommand::Log {
             command: Some(LogCommand::Trace(args)),
             ..
-        }) => log::trace(args, context),
+        }) => {
+            context.warn_about_enclave(None);
+            log::trace(args, context)
+        }
         Some(TopCommand::Audit {
             command: AuditCommand::Trace { json, connection },
         }) => {
             context.deprecated("kes audit trace", "use kes log");
+            context.warn_about_enclave(None);
             log::show(log::Log::Audit, json, &connection, context)
         }
         Some(TopCommand::Policy { command }) => policy::run(command, context),
@@ -116,7 +126,10 @@ pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
             command: None,
             subject: None,
         }) => identity::generate(context),
-        Some(TopCommand::Status(args)) => status::run(args, context),
+        Some(TopCommand::Status(args)) => {
+            context.warn_about_enclave(None);
+            status::run(args, context)
+        }
         Some(TopCommand::Doctor(args)) => doctor::run(args, context),
         Some(TopCommand::Config { command }) => config::run(command, context),
         Some(TopCommand::Store { command }) => store::run(command, context),
@@ -142,7 +155,10 @@ pub(crate) fn run(cli: Cli, context: &mut Context<'_>) -> Outcome {
                 identity::of(&args, context)
             }
         },
-        Some(TopCommand::Metric(args)) => metric::run(args, context),
+        Some(TopCommand::Metric(args)) => {
+            context.warn_about_enclave(None);
+            metric::run(args, context)
+        }
         None => unreachable!("the argument parser answers where no command is named"),
     }
 }

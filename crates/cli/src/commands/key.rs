@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 use super::list::{self, What};
 use super::timestamp;
 use crate::args::{KeyCommand, KeyOptions};
-use crate::connection::{block_on, block_on_explained, client, explain_to_admin};
+use crate::connection::{block_on, block_on_explained, client, explain, explain_to_admin};
 use crate::context::Context;
 use crate::failure::Outcome;
-use crate::output::Output;
+use crate::output::{Output, harmless};
 
 /// Bytes of a key.
 const KEY_SIZE: usize = 32;
@@ -113,9 +113,10 @@ pub(crate) fn run(command: KeyCommand, context: &mut Context<'_>) -> Outcome {
 
 fn remove(names: &[String], options: &KeyOptions, context: &Context<'_>) -> Outcome {
     let client = client(&options.connection, context)?;
-    block_on(async {
+    block_on_explained(async {
         for name in names {
-            client.delete_key(name).await?;
+            let deleted = client.delete_key(name).await.map_err(explain);
+            say_which(deleted, names, name, "deleted")?;
         }
         Ok(())
     })
@@ -153,12 +154,21 @@ fn create(names: &[String], options: &KeyOptions, context: &mut Context<'_>) -> 
         return import(name, &key, options, context);
     }
     let client = client(&options.connection, context)?;
-    block_on(async {
+    block_on_explained(async {
         for name in names {
-            client.create_key(name).await?;
+            let created = client.create_key(name).await.map_err(explain);
+            say_which(created, names, name, "created")?;
         }
         Ok(())
     })
+}
+
+/// Adds to the error of one of several keys which one it was: what comes before it in `names` is done, and the rest is not.
+fn say_which(outcome: anyhow::Result<()>, names: &[String], name: &str, done: &str) -> anyhow::Result<()> {
+    if let [_] = names {
+        return outcome;
+    }
+    outcome.with_context(|| format!("key '{}' was not {done}", harmless(name)))
 }
 
 /// What used to be a key to import. No key has such a name, since it ends in `=`.

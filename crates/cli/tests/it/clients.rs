@@ -121,8 +121,20 @@ fn a_development_server_needs_nothing() {
     let half = kes("key create x c y -k");
     assert_eq!(
         (half.code, half.stderr.as_str()),
-        (Some(1), "Error: key already exists\n")
+        (Some(1), "Error: key 'c' was not created: key already exists\n")
     );
+    let half = kes("key rm x a c -k");
+    assert_eq!(
+        (half.code, half.stderr.as_str()),
+        (Some(1), "Error: key 'a' was not deleted: key does not exist\n")
+    );
+    let again = kes("key create c -k");
+    assert_eq!(
+        (again.code, again.stderr.as_str()),
+        (Some(1), "Error: key already exists\n"),
+        "of one key it is known which it was"
+    );
+    silent(&kes("key create x -k"));
     assert_eq!(
         kes("ls -k").stdout,
         "Key\nc\nd\ne\nf\ng\nx\n",
@@ -144,6 +156,22 @@ fn a_development_server_needs_nothing() {
         "{enclave:?}"
     );
     silent(&kes("key create i -k --enclave default"));
+    for line in ["ls i -k", "status -k --short", "policy ls -k", "identity ls -k"] {
+        let variables = [
+            ("KES_API_KEY", api_key),
+            ("KES_SERVER", server.address()),
+            ("KES_ENCLAVE", "tenant-1"),
+        ];
+        let ran = client(dir, &variables, line);
+        assert_eq!(
+            (ran.code, ran.stderr.as_str()),
+            (
+                Some(0),
+                "Warning: enclaves do not exist any more: 'tenant-1' is ignored\n"
+            ),
+            "{line}"
+        );
+    }
 
     server.signal(Signal::HUP);
     silent(&kes("key create j -k"));
