@@ -71,9 +71,13 @@ pub(crate) fn run_with_files(args: IdentityNewArgs, context: &mut Context<'_>) -
         expiry,
         encrypt,
         force,
-        server: _,
+        server,
         json,
     } = args;
+    if server {
+        let instead = "leave it out: every certificate is one for servers and for clients";
+        context.deprecated("kes identity new --server", instead);
+    }
     let key = key.unwrap_or_else(|| PathBuf::from(DEFAULT_KEY));
     let cert = cert.unwrap_or_else(|| PathBuf::from(DEFAULT_CERT));
     let ip = subject_names::addresses(&ip)?;

@@ -305,13 +305,17 @@ fn the_former_name_of_a_new_identity_takes_former_options() {
             "{options}"
         );
         let notes: Vec<_> = ran.stderr.lines().collect();
-        assert_eq!(
-            notes.last(),
-            Some(&"deprecated: kes tool identity new: use kes identity new"),
+        assert!(
+            notes.contains(&"deprecated: kes tool identity new: use kes identity new"),
             "{ran:?}"
         );
         assert!(
-            notes.len() <= 2 && notes.iter().all(|note| note.starts_with("deprecated: ")),
+            notes.len() <= 3 && notes.iter().all(|note| note.starts_with("deprecated: ")),
+            "{ran:?}"
+        );
+        assert_eq!(
+            ran.stderr.contains("kes identity new --server: leave it out"),
+            options.contains("--server"),
             "{ran:?}"
         );
         // Files are not replaced by mistake by a former name either.
