@@ -1,14 +1,19 @@
 //! Passwords of private keys: from the environment, or from the terminal without echo.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use crate::environment::Environment;
+use crate::output::to_stderr;
 
+/// The terminal of the process, if it has one.
+const TERMINAL: &str = "/dev/tty";
 const PASSWORD: &str = "MINIO_KMS_KES_KEY_PASSWORD";
 
 /// The password that the private key at `path` is encrypted with.
@@ -39,25 +44,38 @@ pub(crate) fn new(environment: &Environment) -> anyhow::Result<Zeroizing<String>
 
 /// Asks on the standard error output and reads from the terminal, whatever the standard input and output are.
 fn ask(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
-    if !has_terminal() {
-        return Err(no_terminal());
-    }
-    // Ctrl-C raises the signal before the terminal shows again what is typed; so the signal must not end the process.
+    let terminal = File::open(TERMINAL).map_err(|_| no_terminal())?;
+    let echoing = tcgetattr(&terminal).context("cannot read the state of the terminal")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
-    let entered = runtime.enter();
-    let interrupt = signal(SignalKind::interrupt())?;
-    let config = rpassword::ConfigBuilder::new()
-        .output_writer(io::stderr())
-        .build();
-    let password = rpassword::prompt_password_with_config(prompt, config);
-    drop((interrupt, entered));
+    let prompt = prompt.to_owned();
+    let password = runtime.block_on(async {
+        // Ctrl-C raises the signal before the terminal shows again what is typed; so the signal must not end the process.
+        let _interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let reading = tokio::task::spawn_blocking(move || {
+            let config = rpassword::ConfigBuilder::new()
+                .output_writer(io::stderr())
+                .build();
+            rpassword::prompt_password_with_config(prompt, config)
+        });
+        tokio::select! {
+            password = reading => password?,
+            _ = terminate.recv() => {
+                // The thread that reads ends with the process, and leaves the terminal as it is.
+                tcsetattr(&terminal, OptionalActions::Now, &echoing)?;
+                to_stderr("\n");
+                Err(io::ErrorKind::Interrupted.into())
+            }
+        }
+    });
+    runtime.shutdown_background();
     password.map(Zeroizing::new).context("cannot read the password")
 }
 
 fn has_terminal() -> bool {
-    std::fs::File::open("/dev/tty").is_ok()
+    File::open(TERMINAL).is_ok()
 }
 
 fn no_terminal() -> anyhow::Error {

@@ -1,5 +1,7 @@
 //! Passwords that are asked for on a terminal.
 
+use rustix::process::Signal;
+
 use crate::inspection::Place;
 use crate::kes::command;
 use crate::session::Session;
@@ -129,6 +131,18 @@ fn ctrl_c_at_a_prompt_says_nothing_and_restores_the_terminal() {
     assert_eq!(new.end(), Some(1));
     assert!(!new.text().contains("Error"), "{}", new.text());
     assert!(!place.path().join("secret.key").exists());
+}
+
+#[test]
+fn sigterm_at_a_prompt_says_nothing_and_restores_the_terminal() {
+    let place = Place::new();
+    encrypted(&place);
+    let mut ls = request(&place, (100, 24));
+    ls.until_text("Enter password for secret.key:");
+    ls.wait_for_echo(false);
+    ls.signal(Signal::TERM);
+    assert_eq!(ls.end(), Some(1));
+    assert_eq!(ls.text().trim_end(), "Enter password for secret.key:");
 }
 
 #[test]
