@@ -117,10 +117,7 @@ impl Check {
                 let mut unfinished = Findings::of(name);
                 match timeout(LIMIT, work).await {
                     Ok(Ok(findings)) => return findings,
-                    Ok(Err(_)) => unfinished.error(
-                        "this check has failed by a mistake of its own",
-                        "report it, with the configuration as far as it is not secret",
-                    ),
+                    Ok(Err(_)) => mistake(&mut unfinished),
                     Err(_) => unfinished.error(
                         format!("this check was not done within {} s", LIMIT.as_secs()),
                         "a file or folder that the configuration names does not answer: look at its disk or mount",
@@ -138,7 +135,7 @@ pub(crate) fn run(args: DoctorArgs, context: &mut Context<'_>) -> Outcome {
     let write = args.write;
     let environment = context.environment.clone();
     let clock = Arc::clone(&context.clock);
-    let findings = work::run(async |interrupt| {
+    let (path, findings) = work::run(async |interrupt| {
         let (give_up, given_up) = tokio::sync::watch::channel(false);
         let subject = interrupt
             .or(Subject::read(args, environment, clock, given_up))
@@ -173,7 +170,6 @@ pub(crate) fn run(args: DoctorArgs, context: &mut Context<'_>) -> Outcome {
         }
         Ok((subject.path.display().to_string(), findings))
     })?;
-    let (path, findings) = findings;
     let report = Report::new(path, findings, strict);
     report.print(json, quiet, context.output)?;
     context.output.flush()?;
@@ -189,9 +185,14 @@ async fn collect(name: &'static str, check: &mut JoinHandle<Findings>) -> Vec<Fi
         return findings.into_inner();
     }
     let mut findings = Findings::of(name);
+    mistake(&mut findings);
+    findings.into_inner()
+}
+
+/// Says that a check has panicked.
+fn mistake(findings: &mut Findings) -> &mut Finding {
     findings.error(
         "this check has failed by a mistake of its own",
         "report it, with the configuration as far as it is not secret",
-    );
-    findings.into_inner()
+    )
 }

@@ -335,5 +335,14 @@ pub(crate) fn config_of(directory: &Path) -> PathBuf {
     directory.join(folder::CONFIG)
 }
 
+/// The configuration at `path`, which may be the file or its folder.
+pub(crate) fn configuration_at(path: &Path) -> PathBuf {
+    if path.is_dir() {
+        config_of(path)
+    } else {
+        path.to_owned()
+    }
+}
+
 #[cfg(test)]
 mod tests;

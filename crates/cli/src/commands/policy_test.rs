@@ -4,8 +4,6 @@ mod report;
 mod rules;
 mod table;
 
-use std::path::Path;
-
 use anyhow::{Context as _, anyhow, bail};
 use http::{Method, Uri};
 use kes_server::{Asking, Verdict};
@@ -229,15 +227,6 @@ fn test<'a>(question: &'a Question, rules: &'a Rules) -> anyhow::Result<Tested<'
         None => rules.name.clone(),
     })?;
     Ok(Tested::new(question, verdict, rules))
-}
-
-/// Whether `path` is a folder that `kes init` has made, and then the configuration in it.
-pub(super) fn configuration_at(path: &Path) -> std::path::PathBuf {
-    if path.is_dir() {
-        super::init::config_of(path)
-    } else {
-        path.to_owned()
-    }
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use kes_config::{AuthMode, Diagnostic, ListenAddress, LoadError, Overrides};
 
-pub(crate) use self::plan::reachable;
 use self::plan::{Bare, Plan};
+pub(crate) use self::plan::{reachable, tls_settings};
 use super::init::{self, Wanted};
 use crate::args::{self, ServerArgs};
 use crate::connect;

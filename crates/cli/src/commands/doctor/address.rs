@@ -20,13 +20,8 @@ pub(super) async fn check(subject: Arc<Subject>) -> Findings {
     let Some(settings) = &subject.settings else {
         return findings;
     };
-    let candidates = settings.address.candidates();
-    let bound = candidates.iter().map(TcpListener::bind).find(|bound| {
-        // Where there is no IPv6, the next one has its turn.
-        !matches!(bound, Err(error) if is_absent(error))
-    });
-    let first = candidates.first().copied();
-    match (bound, first) {
+    let first = settings.address.candidates().first().copied();
+    match (bind(settings.address), first) {
         (Some(Ok(_)), _) if settings.address.port() != 0 => {
             findings.fact(format!(
                 "nothing listens on {} yet: the server is not running",
@@ -96,12 +91,7 @@ pub(super) async fn check(subject: Arc<Subject>) -> Findings {
 
 /// Where probes are answered. Who holds it cannot be told from outside: it is the server that runs, or something else.
 fn health_address(subject: &Subject, address: &ListenAddress, findings: &mut Findings) {
-    let candidates = address.candidates();
-    let bound = candidates.iter().map(TcpListener::bind).find(|bound| {
-        // Where there is no IPv6, the next one has its turn.
-        !matches!(bound, Err(error) if is_absent(error))
-    });
-    match bound {
+    match bind(*address) {
         Some(Ok(_)) => {}
         Some(Err(error)) if error.kind() == std::io::ErrorKind::AddrInUse => {
             findings
@@ -128,6 +118,15 @@ fn health_address(subject: &Subject, address: &ListenAddress, findings: &mut Fin
                 .at(subject, "health.address");
         }
     }
+}
+
+/// Listens on `address` for a moment. `None` when this machine has no such address.
+fn bind(address: ListenAddress) -> Option<std::io::Result<TcpListener>> {
+    let candidates = address.candidates();
+    candidates.iter().map(TcpListener::bind).find(|bound| {
+        // Where there is no IPv6, the next one has its turn.
+        !matches!(bound, Err(error) if is_absent(error))
+    })
 }
 
 fn is_absent(error: &std::io::Error) -> bool {

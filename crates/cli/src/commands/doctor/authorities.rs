@@ -4,8 +4,8 @@ use std::path::Path;
 
 use kes_config::keystore::{Aws, Vault};
 use kes_config::{AuthMode, KeyStoreSettings};
+use kes_server::log::chain as chain_of_causes;
 
-use super::certificate::chain_of_causes;
 use super::finding::Findings;
 use super::pki::{Certificate, Validity, date};
 use super::subject::Subject;

@@ -1,12 +1,12 @@
 //! The server's certificate: readable, that of the key, a chain in order, valid, and of a kind that clients take.
 
-use kes_config::{AuthMode, Tls};
-use kes_server::{CertificateSource, ClientAuth, TlsSettings};
-use zeroize::Zeroizing;
+use kes_config::Tls;
+use kes_server::log::chain as chain_of_causes;
 
 use super::finding::Findings;
 use super::pki::{Certificate, Validity, chain_in, date};
 use super::subject::Subject;
+use crate::commands::server::tls_settings;
 
 pub(super) fn check(subject: &Subject, findings: &mut Findings) {
     let Some(settings) = &subject.settings else { return };
@@ -25,7 +25,7 @@ pub(super) fn check(subject: &Subject, findings: &mut Findings) {
         }
     };
     // The server's own reading: the key, its password, and whether it belongs to the certificate.
-    match kes_server::tls::load(&of_server(tls), false) {
+    match kes_server::tls::load(&tls_settings(tls), false) {
         Ok(_) => {
             findings
                 .ok("the private key belongs to the certificate")
@@ -58,37 +58,6 @@ pub(super) fn check(subject: &Subject, findings: &mut Findings) {
     if let Some(leaf) = certificates.first() {
         kind(subject, tls, leaf, findings);
     }
-}
-
-/// The settings of the configuration in terms of the server.
-fn of_server(tls: &Tls) -> TlsSettings {
-    let password = tls.password.as_ref();
-    TlsSettings {
-        certificate: CertificateSource::Files {
-            cert: tls.cert.clone(),
-            key: tls.key.clone(),
-            password: password.map(|password| Zeroizing::new(password.expose_secret().to_owned())),
-        },
-        client_auth: match tls.auth {
-            AuthMode::Off => ClientAuth::AnyCertificate,
-            AuthMode::On => ClientAuth::Verified,
-        },
-        ca: tls.ca.clone(),
-    }
-}
-
-/// An error and its causes on one line.
-pub(super) fn chain_of_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 fn validity(

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use kes_crypto::SecretBytes;
 use kes_keystore::{EntryName, KeyStore, StoreError};
+use kes_server::log::chain as chain_of_causes;
 use tokio::time::timeout;
 
 use super::LIMIT;
@@ -133,7 +134,7 @@ async fn delete(subject: &Subject, store: &dyn KeyStore, name: &EntryName, findi
                 findings.ok("the new key is deleted").endpoint(store);
                 return;
             }
-            Ok(Err(error)) => problem = super::certificate::chain_of_causes(&error),
+            Ok(Err(error)) => problem = chain_of_causes(&error),
             Err(_) => problem = format!("no answer within {} s", LIMIT.as_secs()),
         }
     }

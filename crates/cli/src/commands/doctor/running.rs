@@ -1,5 +1,6 @@
 //! A server that runs: its certificate, its version and its clock. It is asked as somebody whom it does not know.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -9,7 +10,6 @@ use kes_types::Timestamp;
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use serde::Deserialize;
-use std::sync::Arc;
 use time::format_description::well_known::Rfc2822;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

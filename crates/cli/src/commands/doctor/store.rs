@@ -8,9 +8,9 @@ use kes_config::KeyStoreSettings;
 use kes_keystore::{EntryName, KeyStore, StoreError};
 use kes_keystore_embedded::ConnectError;
 use kes_keystore_vault::VaultStore;
+use kes_server::log::chain as chain_of_causes;
 use tokio::time::timeout;
 
-use super::certificate::chain_of_causes;
 use super::finding::Findings;
 use super::subject::Subject;
 use super::{LIMIT, probe};

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::LIMIT;
 use crate::args::DoctorArgs;
-use crate::commands::policy_test::configuration_at;
+use crate::commands::init::configuration_at;
 use crate::environment::Environment;
 
 /// What is examined: a configuration, and what was said about its world. Without `Debug`, since it has API keys.

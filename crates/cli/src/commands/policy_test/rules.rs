@@ -9,8 +9,9 @@ use kes_config::{Diagnostic, KeyStoreSettings, LoadError, Overrides};
 use kes_server::{Authorization, AuthorizationSettings, PolicySettings, RouteSettings};
 use kes_types::{Identity, Policy, PolicyName, Rule, Verb};
 
-use super::{Question, Who, configuration_at};
+use super::{Question, Who};
 use crate::args::Connection;
+use crate::commands::init::configuration_at;
 use crate::connection::{block_on_explained, client, explain};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -110,7 +111,7 @@ impl Rules {
 }
 
 /// The settings of a configuration in terms of the server.
-pub(in super::super) fn authorization_settings(access: kes_config::Access) -> AuthorizationSettings {
+fn authorization_settings(access: kes_config::Access) -> AuthorizationSettings {
     let kes_config::Access {
         admin,
         proxies,

@@ -141,15 +141,6 @@ impl Plan {
             limits,
             keystore,
         } = settings;
-        let kes_config::Tls {
-            key,
-            cert,
-            password,
-            auth,
-            ca,
-            proxy,
-        } = tls;
-        let password = password.map(|password| Zeroizing::new(password.expose_secret().to_owned()));
         let routes = api
             .into_iter()
             .map(|(verb, kes_config::ApiOverride { skip_auth, timeout })| {
@@ -172,12 +163,8 @@ impl Plan {
         let server = Settings {
             admin: admin.identity,
             policies: policies.collect(),
-            tls: TlsSettings {
-                certificate: CertificateSource::Files { cert, key, password },
-                client_auth: client_auth(auth),
-                ca,
-            },
-            proxy: proxy.map(proxy_settings).transpose()?,
+            tls: tls_settings(&tls),
+            proxy: tls.proxy.map(proxy_settings).transpose()?,
             routes: routes.collect(),
             log: LogSettings {
                 error: Level(log.error.as_i32()),
@@ -318,6 +305,28 @@ impl Plan {
 pub(crate) fn reachable(address: ListenAddress) -> anyhow::Result<Vec<IpAddr>> {
     let first = address.candidates().first().map(std::net::SocketAddr::ip);
     interfaces::of(first.context("there is no address to listen on")?)
+}
+
+/// What a configuration says about TLS, in terms of the server. Proxies are a matter of their own.
+pub(crate) fn tls_settings(tls: &kes_config::Tls) -> TlsSettings {
+    let kes_config::Tls {
+        key,
+        cert,
+        password,
+        auth,
+        ca,
+        proxy: _,
+    } = tls;
+    let password = password.as_ref();
+    TlsSettings {
+        certificate: CertificateSource::Files {
+            cert: cert.clone(),
+            key: key.clone(),
+            password: password.map(|password| Zeroizing::new(password.expose_secret().to_owned())),
+        },
+        client_auth: client_auth(*auth),
+        ca: ca.clone(),
+    }
 }
 
 const fn client_auth(auth: AuthMode) -> ClientAuth {
