@@ -160,7 +160,9 @@ fn percentile(buckets: &[(Duration, u64)], count: u64, percent: u64) -> Option<L
 }
 
 fn average(took: Duration, count: u64) -> Option<Duration> {
-    (count > 0).then(|| took.div_f64(count as f64))
+    // A server may claim to have spent more time than there is.
+    (count > 0)
+        .then(|| Duration::try_from_secs_f64(took.as_secs_f64() / count as f64).unwrap_or(Duration::MAX))
 }
 
 fn keystore_latency(before: &Details, now: &Details) -> Option<Duration> {
@@ -222,6 +224,16 @@ mod tests {
                 keystore: None,
             }
         );
+    }
+
+    #[test]
+    fn an_endless_time_has_an_average() {
+        assert_eq!(average(Duration::MAX, 1), Some(Duration::MAX));
+        assert_eq!(
+            average(Duration::from_secs(3), 2),
+            Some(Duration::from_millis(1500))
+        );
+        assert_eq!(average(Duration::MAX, 0), None);
     }
 
     #[test]
