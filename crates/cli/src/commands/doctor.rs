@@ -40,6 +40,9 @@ use crate::work;
 /// How long a check may take, and each step of one that has several.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// How long the check of the key store may take when the user has had enough: a step, two tries to delete, a connection to close.
+const LEAVING: Duration = Duration::from_secs(45);
+
 /// Exit code when there are warnings and no errors. 2 stands for a group of commands without one of them.
 const WARNINGS: u8 = 3;
 
@@ -160,7 +163,7 @@ pub(crate) fn run(args: DoctorArgs, context: &mut Context<'_>) -> Outcome {
                 // A key that was made for a try is deleted again, and if it cannot be, the user learns its name.
                 let _ = give_up.send(true);
                 for (name, check) in running.iter_mut().filter(|(name, _)| *name == "store") {
-                    let left = timeout(LIMIT * 2, collect(name, check)).await.unwrap_or_default();
+                    let left = timeout(LEAVING, collect(name, check)).await.unwrap_or_default();
                     for finding in left.iter().filter(|finding| finding.is_left_behind) {
                         context.warn(&finding.what);
                     }

@@ -13,7 +13,7 @@ use x509_parser::public_key::PublicKey;
 
 /// What is read of a file of certificates.
 pub(super) fn chain_in(path: &Path) -> Result<Vec<Vec<u8>>, String> {
-    let text = kes_tls::read_file(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let text = kes_tls::read_regular_file(path).map_err(|error| format!("cannot be read: {error}"))?;
     pem::certificates(&text).map_err(|error| format!("is not usable: {error}"))
 }
 
@@ -197,6 +197,16 @@ mod tests {
         let chain = pem::certificates(pem.as_bytes()).unwrap();
         let certificate = Certificate::parse(&chain[0]).unwrap();
         certificate.validity(from + time::Duration::days(age))
+    }
+
+    #[test]
+    fn a_pipe_is_no_file_of_certificates_and_is_not_waited_for() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("public.crt");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let error = chain_in(&pipe).unwrap_err();
+        assert!(error.contains("it is a pipe, not a file"), "{error}");
     }
 
     #[test]

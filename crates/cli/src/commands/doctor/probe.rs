@@ -32,6 +32,9 @@ enum Step<T> {
 
 /// Makes a key, reads it, lists it, and deletes it.
 pub(super) async fn run(subject: &Subject, store: &dyn KeyStore, findings: &mut Findings) {
+    if *subject.given_up.borrow() {
+        return;
+    }
     let Some(name) = name() else {
         findings.error(
             "there is no randomness for the name of a key",
@@ -66,10 +69,11 @@ pub(super) async fn run(subject: &Subject, store: &dyn KeyStore, findings: &mut 
     if is_surely_absent {
         return;
     }
-    if matches!(created, Step::Done(Ok(()))) {
+    let is_made = matches!(created, Step::Done(Ok(())));
+    if is_made {
         read_and_list(subject, store, &name, findings).await;
     }
-    delete(subject, store, &name, findings).await;
+    delete(subject, store, &name, is_made, findings).await;
 }
 
 async fn read_and_list(subject: &Subject, store: &dyn KeyStore, name: &EntryName, findings: &mut Findings) {
@@ -126,10 +130,27 @@ async fn read_and_list(subject: &Subject, store: &dyn KeyStore, name: &EntryName
 }
 
 /// Deletes it, also when the user has had enough: twice, since the first time may meet what passes.
-async fn delete(subject: &Subject, store: &dyn KeyStore, name: &EntryName, findings: &mut Findings) {
+async fn delete(
+    subject: &Subject,
+    store: &dyn KeyStore,
+    name: &EntryName,
+    is_made: bool,
+    findings: &mut Findings,
+) {
     let mut problem = String::new();
     for _ in 0..2 {
         match timeout(LIMIT, store.delete(name)).await {
+            Ok(Err(StoreError::NotFound)) if !is_made => {
+                let finding = findings.note(
+                    format!(
+                        "the key {name}, which was to be made for a try, is not there, but it may still come"
+                    ),
+                    format!("if it does, delete it: kes key rm {name}. Its value is no key"),
+                );
+                finding.is_left_behind = true;
+                finding.endpoint(store);
+                return;
+            }
             Ok(Ok(()) | Err(StoreError::NotFound)) => {
                 findings.ok("the new key is deleted").endpoint(store);
                 return;
@@ -243,6 +264,34 @@ mod tests {
         let left = findings.iter().find(|finding| finding.is_left_behind).unwrap();
         assert!(left.what.starts_with("the key kes-doctor-"), "{}", left.what);
         assert!(!is_empty(&store).await);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_may_still_come_is_named() {
+        let store = FaultyStore::new();
+        store.next(StoreOp::Create, Step::Fail(Failure::Unreachable));
+        let findings = probe(&store).await.into_inner();
+        let left = findings.iter().find(|finding| finding.is_left_behind).unwrap();
+        assert!(
+            left.what.starts_with("the key kes-doctor-") && left.what.ends_with("it may still come"),
+            "{}",
+            left.what
+        );
+        assert!(
+            findings
+                .iter()
+                .all(|finding| finding.what != "the new key is deleted")
+        );
+    }
+
+    #[tokio::test]
+    async fn who_has_given_up_already_gets_no_key() {
+        let store = FaultyStore::new();
+        let (give_up, given_up) = watch::channel(false);
+        give_up.send(true).unwrap();
+        let mut findings = Findings::of("store");
+        run(&subject(given_up), &store, &mut findings).await;
+        assert!(findings.shown().is_empty() && is_empty(&store).await);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! The key store: whether it can be reached, what it permits, how long it takes. Read only, but for the probe with `--write`.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,11 +36,20 @@ pub(super) async fn check(subject: Arc<Subject>) -> Findings {
         return findings;
     }
     match settings {
-        KeyStoreSettings::Embedded(embedded) if !embedded.path.exists() => return findings,
+        KeyStoreSettings::Embedded(embedded) => {
+            if on_disk(&embedded.path, Path::exists).await != Some(true) {
+                return findings;
+            }
+        }
         // To connect to it would make the folder, and remove what a crash has left in it.
-        KeyStoreSettings::Fs(fs) if !subject.write || !fs.path.is_dir() => {
-            folder(&subject, &fs.path, &mut findings);
-            return findings;
+        KeyStoreSettings::Fs(fs) => {
+            let is_folder = on_disk(&fs.path, Path::is_dir).await == Some(true);
+            if is_folder && !subject.write {
+                folder(&subject, &fs.path, &mut findings).await;
+            }
+            if !is_folder || !subject.write {
+                return findings;
+            }
         }
         _ => {}
     }
@@ -52,10 +62,17 @@ pub(super) async fn check(subject: Arc<Subject>) -> Findings {
     findings
         .ok(format!("connected and logged in within {}", shown(took)))
         .endpoint(&store);
-    if let Some(vault) = vault {
-        permissions(&subject, &vault, &mut findings).await;
+    let mut given_up = subject.given_up.clone();
+    tokio::select! {
+        biased;
+        Ok(_) = given_up.wait_for(|given_up| *given_up) => {}
+        () = async {
+            if let Some(vault) = vault {
+                permissions(&subject, &vault, &mut findings).await;
+            }
+            look(&subject, &*store, &mut findings).await;
+        } => {}
     }
-    look(&subject, &*store, &mut findings).await;
     if subject.write {
         if matches!(settings, KeyStoreSettings::Embedded(_)) {
             findings.fact(
@@ -86,13 +103,20 @@ async fn has_files(subject: &Arc<Subject>, settings: &KeyStoreSettings, findings
     false
 }
 
+/// What a look at a disk has come to, unless that hangs: the check of the files says so then.
+async fn on_disk<T: Send + 'static>(path: &Path, look: fn(&Path) -> T) -> Option<T> {
+    let path = path.to_owned();
+    let looking = tokio::task::spawn_blocking(move || look(&path));
+    timeout(LIMIT, looking).await.ok()?.ok()
+}
+
 /// A folder of keys, looked at without a connection.
-fn folder(subject: &Subject, path: &std::path::Path, findings: &mut Findings) {
-    if !path.is_dir() {
+async fn folder(subject: &Subject, path: &Path, findings: &mut Findings) {
+    let Some(opened) = on_disk(path, |path| path.read_dir().map(drop)).await else {
         return;
-    }
-    match path.read_dir() {
-        Ok(_) => {
+    };
+    match opened {
+        Ok(()) => {
             findings
                 .ok("the folder of the keys can be read")
                 .file(path.display());
