@@ -5,7 +5,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 
@@ -26,7 +26,7 @@ pub(super) fn run(address: &str, output: &mut Output) -> Outcome {
 }
 
 fn ask(address: SocketAddr) -> anyhow::Result<()> {
-    let answer = exchange(address).with_context(|| {
+    let answer = exchange(address, PATIENCE).with_context(|| {
         format!("no answer from {address}: the server is not running, or its configuration has no section `health` with this address")
     })?;
     let answer = String::from_utf8_lossy(&answer);
@@ -42,14 +42,33 @@ fn ask(address: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn exchange(address: SocketAddr) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+fn exchange(address: SocketAddr, patience: Duration) -> io::Result<Vec<u8>> {
+    let started = Instant::now();
+    let left = || match patience.saturating_sub(started.elapsed()) {
+        Duration::ZERO => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        left => Ok(left),
+    };
+    let mut stream = TcpStream::connect_timeout(&address, patience)?;
+    stream.set_write_timeout(Some(left()?))?;
     let request = format!("GET /v1/ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
-    stream.take(LIMIT).read_to_end(&mut answer)?;
+    let mut piece = [0; 4096];
+    // Who sends a byte now and then is waited for no longer than who sends nothing.
+    while answer.len() < LIMIT {
+        stream.set_read_timeout(Some(left()?))?;
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(read) => answer.extend(piece.iter().take(read)),
+            // The second is what the system calls a time that is over.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+                ) => {}
+            Err(error) => return Err(error),
+        }
+    }
     Ok(answer)
 }
 
@@ -57,6 +76,33 @@ fn exchange(address: SocketAddr) -> io::Result<Vec<u8>> {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An answer is two lines and some headers.
-const LIMIT: u64 = 64 * 1024;
+const LIMIT: usize = 64 * 1024;
 /// How much of an error is shown.
 const MESSAGE: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_drips_is_not_waited_for_beyond_the_limit() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let dripping = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            // Until the other end is gone.
+            while stream.write_all(b"H").is_ok() {
+                thread::yield_now();
+                let mut nothing = [0; 1];
+                stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+                let _ = stream.read(&mut nothing);
+            }
+        });
+        let outcome = exchange(address, Duration::from_millis(300));
+        assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        dripping.join().unwrap();
+    }
+}
