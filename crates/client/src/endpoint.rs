@@ -45,7 +45,7 @@ impl Endpoint {
     /// # Errors
     /// Says what is wrong with `text`.
     pub fn parse(text: &str) -> Result<Self, BadEndpoint> {
-        let bad = || BadEndpoint::Malformed(without_password(text));
+        let bad = || BadEndpoint::Malformed(without_secret(text));
         let text = text.trim();
         if text.is_empty() {
             return Err(BadEndpoint::Empty);
@@ -103,8 +103,12 @@ impl Endpoint {
     }
 }
 
-/// `text` without what stands before an `@`: a user and a password, which have no place there.
-fn without_password(text: &str) -> String {
+/// `text` without what stands before an `@`: a user and a password, which have no place there. Neither has an API key, which gets
+/// there when two variables are mixed up.
+fn without_secret(text: &str) -> String {
+    if let Some(at) = text.to_ascii_lowercase().find("kes:v1:") {
+        return format!("{}kes:v1:...", text.get(..at).unwrap_or_default());
+    }
     text.rsplit_once('@')
         .map_or_else(|| text.to_owned(), |(_, host)| format!("...@{host}"))
 }
@@ -168,6 +172,13 @@ mod tests {
         let error = Endpoint::parse("https://user:secret@kes:7373").unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");
         assert!(error.to_string().contains("@kes:7373"), "{error}");
+        for key in ["kes:v1:AD9E7FSYWrMD", " https://KES:v1:AD9E7FSYWrMD"] {
+            let error = Endpoint::parse(key).unwrap_err().to_string();
+            assert!(
+                error.contains("kes:v1:...'") && !error.contains("AD9E"),
+                "{error}"
+            );
+        }
     }
 
     #[test]
