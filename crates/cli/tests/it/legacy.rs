@@ -11,7 +11,13 @@ use crate::kes::{Ran, command, run, succeed};
 use crate::server::tutorial;
 
 /// What a server is started with, what its banner says then, and what it says about the options.
-const SERVER_OPTIONS: &[(&str, &[(&str, &str)], &str)] = &[
+type ServerOption = (
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    &'static str,
+);
+
+const SERVER_OPTIONS: &[ServerOption] = &[
     (
         "--root=IDENTITY",
         &[("Admin", "IDENTITY")],

@@ -272,7 +272,7 @@ fn an_argument_too_many_or_too_few_is_named() {
             .iter()
             .any(|arg| matches!(arg.get_action(), ArgAction::Append));
         if !takes_any {
-            let given = self::arguments(&leaf.line(&[])) - leaf.path.len();
+            let given = arguments(&leaf.line(&[])) - leaf.path.len();
             let mut words = vec!["optional"; positionals.len() - given];
             words.push("surplus");
             assert_eq!(

@@ -36,10 +36,8 @@ pub(super) async fn check(subject: Arc<Subject>) -> Findings {
         return findings;
     }
     match settings {
-        KeyStoreSettings::Embedded(embedded) => {
-            if on_disk(&embedded.path, Path::exists).await != Some(true) {
-                return findings;
-            }
+        KeyStoreSettings::Embedded(embedded) if on_disk(&embedded.path, Path::exists).await != Some(true) => {
+            return findings;
         }
         // To connect to it would make the folder, and remove what a crash has left in it.
         KeyStoreSettings::Fs(fs) => {
