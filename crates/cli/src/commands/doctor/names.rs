@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use kes_client::{BadEndpoint, Endpoint};
 use rustls_pki_types::ServerName;
 
 use super::finding::Findings;
@@ -90,16 +91,24 @@ pub(super) fn given(subject: &Subject) -> Vec<(String, &'static str)> {
     let options = subject
         .addresses
         .iter()
-        .map(|address| (address.clone(), "--address"));
+        .map(|address| (without_secret(address), "--address"));
     let variable = subject.environment.first(connection::SERVER);
     let variable = variable.into_iter().flat_map(|(name, value)| {
         let servers = value
             .split(',')
             .map(str::trim)
             .filter(|server| !server.is_empty());
-        servers.map(move |server| (server.to_owned(), name))
+        servers.map(move |server| (without_secret(server), name))
     });
     options.chain(variable).collect()
+}
+
+/// The address without a password or an API key, which have no place there, and which nobody shall read in a report.
+fn without_secret(address: &str) -> String {
+    match Endpoint::parse(address) {
+        Err(BadEndpoint::Malformed(shown)) => shown,
+        Err(_) | Ok(_) => address.to_owned(),
+    }
 }
 
 /// The host of `HOST`, `HOST:PORT`, `[IPv6]:PORT` or a URL.
@@ -143,6 +152,18 @@ fn local(address: kes_config::ListenAddress) -> Vec<(String, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_secret_is_no_part_of_an_address() {
+        for (address, shown) in [
+            ("kes:7373", "kes:7373"),
+            ("::1", "::1"),
+            ("https://user:secret@kes:7373", "...@kes:7373"),
+            ("kes:v1:secret", "kes:v1:..."),
+        ] {
+            assert_eq!(without_secret(address), shown, "{address}");
+        }
+    }
 
     #[test]
     fn an_address_has_a_host_and_perhaps_a_port() {
