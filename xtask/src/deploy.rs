@@ -1,8 +1,11 @@
 //! What a release consists of, and the files of `deploy/`, used as their readers would use them: packages are installed and removed,
 //! the executable runs where nothing else is, rules and manifests are judged by the programs that they are for.
 
+#[expect(clippy::indexing_slicing, reason = "of JSON: what is not there is null")]
 mod container;
+#[expect(clippy::indexing_slicing, reason = "of JSON: what is not there is null")]
 mod kubernetes;
+#[expect(clippy::indexing_slicing, reason = "of JSON: what is not there is null")]
 mod monitoring;
 mod packages;
 mod server;

@@ -80,6 +80,7 @@ fn test(arguments: &[&str]) -> Result<ExitCode> {
             docs::run(&mut report, None);
             guides::run(&mut report, None);
             minio::run(&mut report, None);
+            deploy::run_steps(&mut report, None);
         }
         ["unit"] => cargo::unit_tests(&mut report),
         ["minio"] => minio::run(&mut report, None),

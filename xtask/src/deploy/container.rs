@@ -179,7 +179,7 @@ pub(super) fn serves(work: &mut Work) -> Result<()> {
         if rustix::process::geteuid().is_root() {
             command.arg(format!("--userspec={}", image.user));
         }
-        command.arg(&root).args(words).env_clear();
+        command.arg(&root).args(words).env_clear().env("PATH", PATH);
         command
     };
     if rustix::process::geteuid().is_root() {
@@ -233,3 +233,6 @@ fn give(path: &Path, owner: u32) -> Result<()> {
     }
     chown(path, Some(owner), Some(owner)).with_context(|| format!("giving {} away", path.display()))
 }
+
+/// Where `chroot` is, for an environment that has nothing else.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
