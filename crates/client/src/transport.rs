@@ -1,37 +1,36 @@
 //! One call: to the servers in their order, again where that does no harm, each attempt within its time and all within theirs.
 
+mod answer;
+mod health;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kes_types::Verb;
-use kes_types::wire::ErrorResponse;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::ClientConfig;
 use tokio::time::{Instant, sleep, timeout};
-use zeroize::Zeroizing;
 
+pub(crate) use self::answer::{Kind, Open, Receive, Whole, append};
+use self::answer::{error_message, read, retry_after};
+use self::health::Health;
 use crate::connect::Connector;
 use crate::{Credentials, Endpoint, Error, ServerTrust};
 
 /// The longest answer to anything but a listing.
 pub(crate) const MAX_ANSWER: usize = 1 << 20;
-/// The longest error body that is read.
-const MAX_ERROR: usize = 64 << 10;
-/// The most characters of a plain-text error that are shown.
-const MAX_ERROR_SHOWN: usize = 500;
 /// Who says that it will be free later than this is not waited for.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
-/// How long a server that could not be reached comes last.
-const AVOIDED_FOR: Duration = Duration::from_secs(30);
+/// The longest error body that is read.
+const MAX_ERROR: usize = 64 << 10;
 /// What a busy server says that has not begun with the request.
 const OVERLOADED: &str = "server is overloaded";
 /// What a server says of a key that it does not have.
@@ -81,102 +80,6 @@ pub(crate) struct Limits {
     pub(crate) retries: u32,
     /// How long to wait before the first of these times; four times as long before each further one.
     pub(crate) wait: Duration,
-}
-
-/// What becomes of an answer that is no error.
-pub(crate) trait Receive: Sync {
-    type Output: Send;
-
-    fn receive(
-        &self,
-        endpoint: &Endpoint,
-        response: Response<Incoming>,
-    ) -> impl Future<Output = Result<Self::Output, Error>> + Send;
-}
-
-/// What an answer has to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// JSON. Some servers call it text.
-    Json,
-    /// One JSON document a line, without an end.
-    Events,
-    /// Text.
-    Text,
-    /// Nothing, or what comes to nothing.
-    Nothing,
-}
-
-impl Kind {
-    /// Refuses what says that it is something else, such as the page of a proxy in between.
-    pub(crate) fn check(self, response: &Response<Incoming>) -> Result<(), Error> {
-        let Some(content_type) = response.headers().get(header::CONTENT_TYPE) else {
-            return Ok(());
-        };
-        let is = |kind: &str| {
-            let content_type = content_type.to_str().unwrap_or_default();
-            content_type.len() >= kind.len()
-                && content_type
-                    .get(..kind.len())
-                    .is_some_and(|head| head.eq_ignore_ascii_case(kind))
-        };
-        let suits = match self {
-            Self::Json | Self::Events => {
-                is("application/json") || is("application/x-ndjson") || is("text/plain")
-            }
-            Self::Text => is("text/plain") || is("application/openmetrics-text"),
-            Self::Nothing => !is("text/html"),
-        };
-        if suits {
-            return Ok(());
-        }
-        Err(Error::malformed(match self {
-            Self::Json | Self::Nothing => "its content type is not that of an answer of KES",
-            Self::Events => "its content type is not that of a log",
-            Self::Text => "its content type is not that of metrics",
-        }))
-    }
-}
-
-/// A body that is read to its end.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Whole {
-    pub(crate) kind: Kind,
-    pub(crate) limit: usize,
-}
-
-impl Receive for Whole {
-    type Output = Zeroizing<Vec<u8>>;
-
-    async fn receive(
-        &self,
-        endpoint: &Endpoint,
-        response: Response<Incoming>,
-    ) -> Result<Self::Output, Error> {
-        self.kind.check(&response)?;
-        let body = read(endpoint, response.into_body(), self.limit).await?;
-        let text = body.trim_ascii();
-        if self.kind == Kind::Nothing && !text.is_empty() && !text.starts_with(b"{") {
-            return Err(Error::malformed("there is something where nothing belongs"));
-        }
-        Ok(body)
-    }
-}
-
-/// An answer whose body never ends, or is too long to wait for. Only its headers have to come in time.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Open;
-
-impl Receive for Open {
-    type Output = (Endpoint, Response<Incoming>);
-
-    async fn receive(
-        &self,
-        endpoint: &Endpoint,
-        response: Response<Incoming>,
-    ) -> Result<Self::Output, Error> {
-        Ok((endpoint.clone(), response))
-    }
 }
 
 /// The connections to all servers.
@@ -469,56 +372,6 @@ impl Budget {
     }
 }
 
-/// Which servers could not be reached a moment ago.
-#[derive(Debug)]
-struct Health {
-    start: Instant,
-    /// For each server the milliseconds after the start until which it comes last.
-    avoided_until: Vec<AtomicU64>,
-}
-
-impl Health {
-    fn new(servers: usize) -> Self {
-        Self {
-            start: Instant::now(),
-            avoided_until: (0..servers).map(|_| AtomicU64::new(0)).collect(),
-        }
-    }
-
-    /// The servers in the order in which they are asked.
-    fn order(&self) -> Vec<usize> {
-        let now = self.now();
-        let is_avoided = |until: &AtomicU64| until.load(Ordering::Relaxed) > now;
-        let servers = self.avoided_until.iter().enumerate();
-        let (last, first): (Vec<_>, Vec<_>) = servers.partition(|(_, until)| is_avoided(until));
-        first.into_iter().chain(last).map(|(server, _)| server).collect()
-    }
-
-    fn note(&self, server: usize, failed: &Failed) {
-        match failed.error {
-            Error::Transport { .. } | Error::TimedOut { .. } => {
-                let duration = u64::try_from(AVOIDED_FOR.as_millis()).unwrap_or(u64::MAX);
-                self.set(server, self.now().saturating_add(duration));
-            }
-            _ => self.reached(server),
-        }
-    }
-
-    fn reached(&self, server: usize) {
-        self.set(server, 0);
-    }
-
-    fn set(&self, server: usize, until: u64) {
-        if let Some(avoided_until) = self.avoided_until.get(server) {
-            avoided_until.store(until, Ordering::Relaxed);
-        }
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
 fn request(endpoint: &Endpoint, call: &Call<'_>) -> Result<Request<Full<Bytes>>, http::Error> {
     let mut request = Request::builder()
         .method(call.method.clone())
@@ -561,115 +414,9 @@ async fn refusal(endpoint: &Endpoint, response: Response<Incoming>) -> Failed {
     Failed { error, arrived }
 }
 
-/// When a busy server wants to be asked again. What is no number of seconds is a point in time, for which nobody's clock is right.
-fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
-    let is_busy = response.status() == StatusCode::TOO_MANY_REQUESTS;
-    if !is_busy && response.status() != StatusCode::SERVICE_UNAVAILABLE {
-        return None;
-    }
-    match response.headers().get(header::RETRY_AFTER) {
-        Some(value) => Some(seconds(value.as_bytes())),
-        None => is_busy.then_some(Duration::from_secs(1)),
-    }
-}
-
-fn seconds(value: &[u8]) -> Duration {
-    let number = std::str::from_utf8(value)
-        .ok()
-        .and_then(|text| text.trim().parse().ok());
-    Duration::from_secs(number.unwrap_or(1))
-}
-
-async fn read(endpoint: &Endpoint, body: Incoming, limit: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
-    // Room for all of it where its length is known, so that it does not move.
-    let size = body
-        .size_hint()
-        .exact()
-        .and_then(|size| usize::try_from(size).ok());
-    let size = size.unwrap_or(4 << 10).min(limit);
-    let mut body = Limited::new(body, limit);
-    // Collected by hand, because the bytes may be a secret and `Collected` would leave copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(size));
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                Error::TooLarge { limit }
-            } else {
-                Error::from_connection(endpoint, error)
-            }
-        })?;
-        if let Ok(data) = frame.into_data() {
-            append(&mut bytes, &data);
-        }
-    }
-    Ok(bytes)
-}
-
-/// Like `extend_from_slice`, which would leave what it moves where it was.
-pub(crate) fn append(bytes: &mut Zeroizing<Vec<u8>>, data: &[u8]) {
-    let length = bytes.len() + data.len();
-    if length > bytes.capacity() {
-        let mut larger = Zeroizing::new(Vec::with_capacity(length.max(2 * bytes.capacity())));
-        larger.extend_from_slice(bytes);
-        *bytes = larger;
-    }
-    bytes.extend_from_slice(data);
-}
-
-/// What a server says in an error body: as JSON under one of two names, or as plain text.
-fn error_message(status: StatusCode, body: &[u8]) -> String {
-    if let Ok(ErrorResponse { message }) = serde_json::from_slice(body)
-        && !message.is_empty()
-    {
-        return printable(&message);
-    }
-    let text = String::from_utf8_lossy(body);
-    let text = text.trim();
-    if text.is_empty() || text.starts_with('{') {
-        return format!("the server answered {status}");
-    }
-    printable(text)
-}
-
-/// `text` on one line and without what could move a terminal's cursor.
-fn printable(text: &str) -> String {
-    text.chars()
-        .take(MAX_ERROR_SHOWN)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_error_body_of_any_year_is_read() {
-        let not_found = StatusCode::NOT_FOUND;
-        for (body, want) in [
-            (r#"{"message":"key does not exist"}"#, "key does not exist"),
-            (r#"{"error":"key does not exist"}"#, "key does not exist"),
-            ("404 page not found\n", "404 page not found"),
-            ("", "the server answered 404 Not Found"),
-            ("{}", "the server answered 404 Not Found"),
-            ("a\u{1b}[2Jb\nc", "a [2Jb c"),
-        ] {
-            assert_eq!(error_message(not_found, body.as_bytes()), want);
-        }
-    }
-
-    #[test]
-    fn a_busy_server_names_seconds_and_anything_else_is_one() {
-        for (value, want) in [
-            ("0", 0),
-            (" 7 ", 7),
-            ("-1", 1),
-            ("Fri, 01 May 2026 00:00:00 GMT", 1),
-            ("", 1),
-        ] {
-            assert_eq!(seconds(value.as_bytes()).as_secs(), want, "{value}");
-        }
-    }
 
     #[test]
     fn waits_differ_a_little() {
@@ -680,40 +427,5 @@ mod tests {
             // Who wants to wait for ever is not a mistake to end the program for.
             assert!(super::jittered(Duration::MAX) >= Duration::MAX / 2);
         }
-    }
-
-    #[test]
-    fn who_could_not_be_reached_comes_last_for_a_while() {
-        let health = Health::new(3);
-        let lost = Failed {
-            error: Error::TimedOut {
-                endpoint: Endpoint::parse("a").unwrap(),
-                after: Duration::ZERO,
-            },
-            arrived: Arrived::Perhaps,
-        };
-        health.note(0, &lost);
-        assert_eq!(health.order(), [1, 2, 0]);
-        health.note(1, &lost);
-        assert_eq!(health.order(), [2, 0, 1]);
-        health.reached(0);
-        assert_eq!(health.order(), [0, 2, 1]);
-        health.set(1, 0);
-        assert_eq!(health.order(), [0, 1, 2]);
-    }
-
-    #[test]
-    fn what_grows_keeps_its_bytes() {
-        let mut bytes = Zeroizing::new(Vec::new());
-        for number in 0..100_u8 {
-            append(&mut bytes, &[number; 100]);
-        }
-        assert_eq!(bytes.len(), 10_000);
-        assert!(
-            bytes
-                .chunks(100)
-                .zip(0..100_u8)
-                .all(|(chunk, number)| *chunk == [number; 100])
-        );
     }
 }
