@@ -20,6 +20,7 @@ mod status;
 mod store;
 mod subject_names;
 mod timestamp;
+mod units;
 
 use crate::args::{
     AuditCommand, Cli, IdentityCommand, LogCommand, ToolCommand, ToolIdentityCommand, TopCommand,

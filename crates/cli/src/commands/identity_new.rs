@@ -85,7 +85,7 @@ pub(crate) fn run_with_files(args: IdentityNewArgs, context: &mut Context<'_>) -
     if let Some(subject) = &subject {
         check_common_name(subject)?;
     }
-    if let Some(subject) = subject.as_deref().filter(|subject| is_host_name(subject))
+    if let Some(subject) = subject.as_deref().filter(|subject| is_meant_as_host(subject))
         && !dns.iter().any(|name| name == subject)
     {
         dns.push(subject.to_owned());
@@ -204,8 +204,8 @@ fn print(made: &Made<'_>, json: bool, output: &mut Output) -> Outcome {
     })
 }
 
-/// Whether `subject` is `localhost` or a name with dots that DNS could know, and not an address.
-fn is_host_name(subject: &str) -> bool {
+/// Whether `subject` is meant as a host: `localhost`, or a name with dots that DNS could know, and not an address.
+fn is_meant_as_host(subject: &str) -> bool {
     (subject == "localhost" || subject.contains('.')) && certificate::is_host_name(subject)
 }
 
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn a_subject_that_is_a_host_is_told_from_one_that_is_not() {
         for host in ["localhost", "kes.example.net", "a.b"] {
-            assert!(is_host_name(host), "{host}");
+            assert!(is_meant_as_host(host), "{host}");
         }
         for other in [
             "MyApp",
@@ -229,7 +229,7 @@ mod tests {
             "My App v1.0",
             "::1",
         ] {
-            assert!(!is_host_name(other), "{other}");
+            assert!(!is_meant_as_host(other), "{other}");
         }
     }
 }

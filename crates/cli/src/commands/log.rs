@@ -8,6 +8,7 @@ use kes_config::duration;
 use time::macros::format_description;
 
 use super::metric;
+use super::units::rounded;
 use crate::args::{self, Connection, LogArgs, LogTraceArgs};
 use crate::connection::{client, explain};
 use crate::context::Context;
@@ -154,21 +155,6 @@ fn row(event: &AuditEvent, output: &Output) -> String {
     )
 }
 
-/// So many nanoseconds with about three digits.
-pub(super) fn rounded(nanos: u64) -> Duration {
-    const MICROSECOND: u64 = 1_000;
-    const MILLISECOND: u64 = 1_000 * MICROSECOND;
-    const SECOND: u64 = 1_000 * MILLISECOND;
-    let unit = match nanos {
-        SECOND.. => SECOND / 10,
-        _ if nanos >= 10 * MILLISECOND => MILLISECOND,
-        MILLISECOND.. => MILLISECOND / 10,
-        _ if nanos >= 10 * MICROSECOND => MICROSECOND,
-        _ => 1,
-    };
-    Duration::from_nanos(nanos.saturating_add(unit / 2) / unit * unit)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,22 +185,5 @@ mod tests {
             row(&event, &output),
             "23:30:01  200     <unknown>             <unknown>        /v1/ [2Jkey                     1.2ms"
         );
-    }
-
-    #[test]
-    fn a_latency_has_about_three_digits() {
-        for (nanos, want) in [
-            (0, "0s"),
-            (999, "999ns"),
-            (9_999, "9.999µs"),
-            (142_300, "142µs"),
-            (142_500, "143µs"),
-            (1_249_999, "1.2ms"),
-            (12_600_000, "13ms"),
-            (1_260_000_000, "1.3s"),
-            (63_249_000_000, "1m3.2s"),
-        ] {
-            assert_eq!(duration::format(rounded(nanos)), want, "{nanos}");
-        }
     }
 }

@@ -8,6 +8,7 @@ use anstyle::{AnsiColor, Style};
 use kes_client::{Endpoint, Route, Status};
 use serde::Serialize;
 
+use super::units::{size, uptime};
 use crate::args::StatusArgs;
 use crate::connection::{block_on, client};
 use crate::context::Context;
@@ -157,35 +158,6 @@ fn print_text(
     Ok(())
 }
 
-/// How long the server has been up, in the largest unit that says something. Never more than it was.
-pub(super) fn uptime(seconds: u64) -> String {
-    let count = |number: u64, unit: &str| format!("{number} {unit}{}", if number == 1 { "" } else { "s" });
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
-    match (days, hours, minutes) {
-        (0, 0, 0) => count(seconds, "second"),
-        (0, 0, _) => count(minutes, "minute"),
-        (0, _, _) => count(hours, "hour"),
-        _ => format!("{} {}", count(days, "day"), count(hours % 24, "hour")),
-    }
-}
-
-/// A number of bytes in decimal units with one decimal.
-pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [(u64, &str); 4] = [
-        (1_000_000_000_000, "TB"),
-        (1_000_000_000, "GB"),
-        (1_000_000, "MB"),
-        (1_000, "kB"),
-    ];
-    match UNITS.iter().find(|(unit, _)| bytes >= *unit) {
-        Some((unit, name)) => {
-            let tenths = u128::from(bytes) * 10 / u128::from(*unit);
-            format!("{}.{}{name}", tenths / 10, tenths % 10)
-        }
-        None => format!("{bytes}B"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,20 +224,5 @@ mod tests {
             "● 127.0.0.1:7373\n\nMethod  API                          Timeout\n\
              GET     /v1/log/audit                Inf\nGET     /version                     10s\n"
         );
-    }
-
-    #[test]
-    fn time_is_cut_and_not_rounded() {
-        for (seconds, want) in [
-            (0, "0 seconds"),
-            (59, "59 seconds"),
-            (60, "1 minute"),
-            (3599, "59 minutes"),
-            (86_399, "23 hours"),
-            (129_600, "1 day 12 hours"),
-            (172_799, "1 day 23 hours"),
-        ] {
-            assert_eq!(uptime(seconds), want);
-        }
     }
 }

@@ -95,7 +95,7 @@ fn print_info(info: &ServerStore, output: &mut Output) -> Outcome {
     print_seals(&seals, output)?;
     report::line("Keys", &keys.to_string(), output)?;
     report::line("Deleted", &deleted, output)?;
-    report::line("Size", &super::status::size(*size), output)?;
+    report::line("Size", &super::units::size(*size), output)?;
     report::line("Backup", &backup, output)
 }
 

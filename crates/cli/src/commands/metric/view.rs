@@ -11,9 +11,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget, Wrap};
 
 use super::model::{Interval, Latency, Model, Silence, per_mille, requests};
-use crate::commands::log::rounded;
-use crate::commands::status::{size, uptime};
 use crate::commands::timestamp;
+use crate::commands::units::{rounded, size, uptime};
 use crate::output::harmless;
 
 /// Columns of a section.

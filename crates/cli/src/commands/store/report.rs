@@ -5,7 +5,7 @@ use std::path::Path;
 use kes_keystore_embedded::Report;
 use serde::Serialize;
 
-use crate::commands::status::size;
+use crate::commands::units::size;
 use crate::failure::Outcome;
 use crate::output::Output;
 
