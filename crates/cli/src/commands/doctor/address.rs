@@ -234,8 +234,8 @@ fn compare(subject: &Subject, address: &str, leaf: &[u8], findings: &mut Finding
                 "what runs here does not use the certificate in the file, but another one{}",
                 until.unwrap_or_default()
             ),
-            "if it is this server, it still uses the old one: send it a SIGHUP (`systemctl reload kes`). If it is another one, \
-             give this one another address",
+            "if it is this server, it takes the file on within seconds, or says in its error log why it cannot. If it is another \
+             one, give this one another address",
         )
         .endpoint(address)
         .file(settings.tls.cert.display());
