@@ -24,7 +24,7 @@
 //! a mistake. A block inside of an HTML comment is run, and no reader sees it: it brings about what the text tells of.
 //!
 //! Links between documents lead somewhere ([`links`]), and what programs have written into them is what they would write today
-//! ([`reference`]).
+//! ([`mod@reference`]).
 //!
 //! Two comments say more about a document:
 //!

@@ -76,11 +76,10 @@ impl Leaf {
             Age::NotYetValid => Some(format!("is not valid before {}", show(self.begins()))),
             Age::Expired => Some(format!("expired at {}", show(self.expires()))),
             Age::Ending => {
-                let left = match (self.expires() - now).whole_days() {
-                    0 => "in less than a day".to_owned(),
-                    1 => "in 1 day".to_owned(),
-                    days => format!("in {days} days"),
-                };
+                let left = self
+                    .validity
+                    .map(|validity| validity.left(now))
+                    .unwrap_or_default();
                 Some(format!("expires at {}, {left}", show(self.expires())))
             }
         }

@@ -45,6 +45,16 @@ impl Validity {
             Age::Valid
         }
     }
+
+    /// How much of it is left, for people: `in 3 days`.
+    #[must_use]
+    pub fn left(&self, now: Timestamp) -> String {
+        match (self.until - now).whole_days() {
+            0 => "in less than a day".to_owned(),
+            1 => "in 1 day".to_owned(),
+            days => format!("in {days} days"),
+        }
+    }
 }
 
 impl Age {

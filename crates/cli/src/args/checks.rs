@@ -67,7 +67,7 @@ pub(crate) struct PolicyTestArgs {
     /// Ask on behalf of a client without a certificate.
     #[arg(long)]
     pub(crate) nobody: bool,
-    /// Test every line of this file: METHOD PATH allow|deny|none [WHO]; - for the standard input.
+    /// Test every line of this file: METHOD PATH allow|deny|none, and WHO if that differs; - for the standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "method")]
     pub(crate) table: Option<PathBuf>,
     /// Print JSON.

@@ -84,9 +84,9 @@ fn file(subject: &Subject, path: &Path, key: &str, findings: &mut Findings) {
             Validity::Valid { until } => {
                 findings.ok(format!("the authority '{name}' is valid until {}", date(until)))
             }
-            Validity::EndsSoon { until, days } => findings.warn(
+            Validity::EndsSoon { until, left } => findings.warn(
                 format!(
-                    "the certificate of the authority '{name}' expires in {days} days, on {}",
+                    "the certificate of the authority '{name}' expires {left}, on {}",
                     date(until)
                 ),
                 "get its successor, and have both in the file for a while",

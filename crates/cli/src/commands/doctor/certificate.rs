@@ -77,8 +77,8 @@ fn validity(
     };
     let finding = match certificate.validity(subject.now()) {
         Validity::Valid { until } => findings.ok(format!("{which} is valid until {}", date(until))),
-        Validity::EndsSoon { until, days } => findings.warn(
-            format!("{which} expires in {days} days, on {}", date(until)),
+        Validity::EndsSoon { until, left } => findings.warn(
+            format!("{which} expires {left}, on {}", date(until)),
             "renew it; the server takes a new file on by itself, and at once on SIGHUP",
         ),
         Validity::Over { since } => findings.error(

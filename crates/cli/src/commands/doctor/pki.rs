@@ -25,7 +25,7 @@ pub(super) struct Certificate<'a> {
 }
 
 /// When a certificate is valid, seen from now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Validity {
     Valid {
         until: Timestamp,
@@ -33,7 +33,8 @@ pub(super) enum Validity {
     /// It is, but not for long.
     EndsSoon {
         until: Timestamp,
-        days: i64,
+        /// How much is left, for people.
+        left: String,
     },
     Over {
         since: Timestamp,
@@ -76,13 +77,14 @@ impl<'a> Certificate<'a> {
         let validity = self.parsed.validity();
         let from = validity.not_before.to_datetime();
         let until = validity.not_after.to_datetime();
-        match (kes_tls::Validity { from, until }).age(now) {
+        let validity = kes_tls::Validity { from, until };
+        match validity.age(now) {
             Age::NotYetValid => Validity::NotYet { from },
             Age::Valid => Validity::Valid { until },
-            Age::Ending => {
-                let days = (until - now).whole_days();
-                Validity::EndsSoon { until, days }
-            }
+            Age::Ending => Validity::EndsSoon {
+                until,
+                left: validity.left(now),
+            },
             Age::Expired => Validity::Over { since: until },
         }
     }
@@ -223,7 +225,7 @@ mod tests {
         assert!(matches!(validity(30, -1), Validity::NotYet { .. }));
         assert!(matches!(validity(30, 31), Validity::Over { .. }));
         assert!(
-            matches!(validity(365, 340), Validity::EndsSoon { days: 25, .. }),
+            matches!(validity(365, 340), Validity::EndsSoon { left, .. } if left == "in 25 days"),
             "{:?}",
             validity(365, 340)
         );

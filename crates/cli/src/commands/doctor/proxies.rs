@@ -41,13 +41,7 @@ pub(super) fn check(subject: &Subject, findings: &mut Findings) {
         .map_or(endpoint.as_str(), |rest| rest);
     let host = host(endpoint);
     let exceptions = subject.environment.first(&["NO_PROXY", "no_proxy"]);
-    let is_excepted = exceptions.is_some_and(|(_, list)| {
-        list.split(',').map(str::trim).any(|exception| {
-            let exception = exception.trim_start_matches('.');
-            !exception.is_empty() && (exception == "*" || host == exception || host.ends_with(exception))
-        })
-    });
-    if is_loopback(host) || is_excepted {
+    if is_loopback(host) || exceptions.is_some_and(|(_, list)| is_excepted(host, list)) {
         findings.ok(format!(
             "{variable} is set, and the key store is reached without that proxy"
         ));
@@ -65,6 +59,18 @@ pub(super) fn check(subject: &Subject, findings: &mut Findings) {
             ))
             .at(subject, &subject.keystore_key());
     }
+}
+
+/// Whether `list`, the value of `NO_PROXY`, names `host` or a domain that it is in.
+fn is_excepted(host: &str, list: &str) -> bool {
+    let is_below = |domain: &str| {
+        let rest = host.strip_suffix(domain);
+        rest.is_some_and(|rest| rest.ends_with('.'))
+    };
+    list.split(',').any(|exception| {
+        let exception = exception.trim().trim_start_matches('.');
+        !exception.is_empty() && (exception == "*" || host == exception || is_below(exception))
+    })
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -87,6 +93,16 @@ fn is_near(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_exception_is_a_host_or_a_domain() {
+        for list in ["*", "kes.example.com", " .example.com", "a,example.com"] {
+            assert!(is_excepted("kes.example.com", list), "{list}");
+        }
+        for list in ["", ",", "ample.com", "other.example.com", "kes"] {
+            assert!(!is_excepted("kes.example.com", list), "{list}");
+        }
+    }
 
     #[test]
     fn a_host_is_near_by_its_address_or_a_name_without_a_domain() {
