@@ -7,6 +7,7 @@ mod packages;
 mod sbom;
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -142,9 +143,15 @@ pub(crate) fn assemble(
 pub(crate) const SUMS: &str = "SHA256SUMS";
 
 fn git(arguments: &[&str]) -> Result<String> {
-    let finished = run(
-        Command::new("git").args(arguments).current_dir(cargo::root()),
-        PATIENCE,
-    )?;
+    let finished = run(git_command().args(arguments), PATIENCE)?;
     Ok(finished.expect_success()?.trim_end().to_owned())
+}
+
+/// Git in the checkout, which may belong to somebody else, as where CI mounts it: who runs this has its code run anyway.
+fn git_command() -> Command {
+    let mut safe = OsString::from("safe.directory=");
+    safe.push(cargo::root());
+    let mut command = Command::new("git");
+    command.arg("-c").arg(safe).current_dir(cargo::root());
+    command
 }

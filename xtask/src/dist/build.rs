@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use kes_peers::process::run;
@@ -116,12 +116,11 @@ impl Place {
         fs::create_dir_all(&self.source)?;
         // An index of its own: git remembers in it what it has written here, and leaves the checkout's alone.
         run(
-            Command::new("git")
+            super::git_command()
                 .arg("--work-tree")
                 .arg(&self.source)
                 .args(["read-tree", "--reset", "-u", &release.commit])
-                .env("GIT_INDEX_FILE", &self.index)
-                .current_dir(cargo::root()),
+                .env("GIT_INDEX_FILE", &self.index),
             PATIENCE,
         )?
         .expect_success()?;
