@@ -3,8 +3,14 @@
 
 #[path = "../../../config/tests/it/bad_values.rs"]
 mod bad_values;
+#[path = "../../../config/tests/it/embedded.rs"]
+mod embedded;
+#[path = "../../../config/tests/it/keystores.rs"]
+mod keystores;
 #[path = "../../../config/tests/it/policies.rs"]
 mod policies;
+#[path = "../../../config/tests/it/environment.rs"]
+mod variables;
 
 use kes_config::{Loaded, Overrides, Settings};
 use serde_json::Value;
@@ -28,11 +34,12 @@ const ENVIRONMENT: [(&str, &str); 10] = [
     ("YAML", "[a, b]"),
 ];
 
+fn environment(name: &str) -> Option<String> {
+    let variable = ENVIRONMENT.iter().find(|(variable, _)| *variable == name);
+    variable.map(|(_, value)| (*value).to_owned())
+}
+
 fn load_with(text: &str, overrides: &Overrides) -> Result<Loaded, Vec<String>> {
-    let environment = |name: &str| {
-        let variable = ENVIRONMENT.iter().find(|(variable, _)| *variable == name);
-        variable.map(|(_, value)| (*value).to_owned())
-    };
     kes_config::parse(text, "kes.yml", overrides, &environment)
         .map_err(|error| error.errors.iter().map(ToString::to_string).collect())
 }
