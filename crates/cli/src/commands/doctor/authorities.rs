@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use kes_config::keystore::{Aws, Vault};
-use kes_config::{AuthMode, KeyStoreSettings};
+use kes_config::AuthMode;
 use kes_server::log::chain as chain_of_causes;
 
 use super::finding::Findings;
@@ -32,21 +31,7 @@ pub(super) fn check(subject: &Subject, findings: &mut Findings) {
         }
         (None, AuthMode::Off) => {}
     }
-    let ca = match &settings.keystore {
-        KeyStoreSettings::Vault(vault) => {
-            let Vault { tls, .. } = &**vault;
-            &tls.ca
-        }
-        KeyStoreSettings::Aws(Aws { ca, .. }) => ca,
-        KeyStoreSettings::Embedded(_)
-        | KeyStoreSettings::Fs(_)
-        | KeyStoreSettings::Fortanix(_)
-        | KeyStoreSettings::Gemalto(_)
-        | KeyStoreSettings::Gcp(_)
-        | KeyStoreSettings::Azure(_)
-        | KeyStoreSettings::Entrust(_) => &None,
-    };
-    if let Some(ca) = ca {
+    if let Some(ca) = subject.service().and_then(|service| service.ca) {
         let key = format!("{}.tls.ca", subject.keystore_key());
         file(subject, ca, &key, findings);
     }

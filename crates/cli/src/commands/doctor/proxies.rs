@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use kes_config::KeyStoreSettings;
-
 use super::finding::Findings;
 use super::names::host;
 use super::subject::Subject;
@@ -18,28 +16,12 @@ const VARIABLES: [&str; 6] = [
 ];
 
 pub(super) fn check(subject: &Subject, findings: &mut Findings) {
-    let endpoint = match subject.keystore() {
-        Some(KeyStoreSettings::Vault(vault)) => Some(vault.endpoint.clone()),
-        Some(KeyStoreSettings::Aws(aws)) => Some(aws.endpoint.clone().unwrap_or_default()),
-        Some(
-            KeyStoreSettings::Embedded(_)
-            | KeyStoreSettings::Fs(_)
-            | KeyStoreSettings::Fortanix(_)
-            | KeyStoreSettings::Gemalto(_)
-            | KeyStoreSettings::Gcp(_)
-            | KeyStoreSettings::Azure(_)
-            | KeyStoreSettings::Entrust(_),
-        )
-        | None => None,
-    };
-    let Some(endpoint) = endpoint else { return };
+    let Some(service) = subject.service() else { return };
     let Some((variable, _)) = subject.environment.first(&VARIABLES) else {
         return;
     };
-    let endpoint = endpoint
-        .strip_prefix("http://")
-        .map_or(endpoint.as_str(), |rest| rest);
-    let host = host(endpoint);
+    let endpoint = service.endpoint;
+    let host = host(endpoint.strip_prefix("http://").unwrap_or(endpoint));
     let exceptions = subject.environment.first(&["NO_PROXY", "no_proxy"]);
     if is_loopback(host) || exceptions.is_some_and(|(_, list)| is_excepted(host, list)) {
         findings.ok(format!(

@@ -1,6 +1,6 @@
 //! What is examined.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kes_config::{Diagnostic, KeyStoreSettings, Lines, Overrides, Settings};
@@ -12,6 +12,14 @@ use super::LIMIT;
 use crate::args::DoctorArgs;
 use crate::commands::init::configuration_at;
 use crate::environment::Environment;
+
+/// A service that keeps keys, as far as the checks look at the way there.
+pub(super) struct Service<'a> {
+    /// Empty when it is that of the region.
+    pub(super) endpoint: &'a str,
+    /// The authorities that it is believed by, in place of the system's.
+    pub(super) ca: Option<&'a Path>,
+}
 
 /// What is examined: a configuration, and what was said about its world. Without `Debug`, since it has API keys.
 pub(super) struct Subject {
@@ -113,6 +121,27 @@ impl Subject {
     /// The settings, for checks that only run when there are some.
     pub(super) fn keystore(&self) -> Option<&KeyStoreSettings> {
         self.settings.as_ref().map(|settings| &settings.keystore)
+    }
+
+    /// The service behind the key store, if there is one that a server can use.
+    pub(super) fn service(&self) -> Option<Service<'_>> {
+        match self.keystore()? {
+            KeyStoreSettings::Vault(vault) => Some(Service {
+                endpoint: &vault.endpoint,
+                ca: vault.tls.ca.as_deref(),
+            }),
+            KeyStoreSettings::Aws(aws) => Some(Service {
+                endpoint: aws.endpoint.as_deref().unwrap_or_default(),
+                ca: aws.ca.as_deref(),
+            }),
+            KeyStoreSettings::Embedded(_)
+            | KeyStoreSettings::Fs(_)
+            | KeyStoreSettings::Fortanix(_)
+            | KeyStoreSettings::Gemalto(_)
+            | KeyStoreSettings::Gcp(_)
+            | KeyStoreSettings::Azure(_)
+            | KeyStoreSettings::Entrust(_) => None,
+        }
     }
 
     /// The key of the key store's section, such as `keystore.vault`.
